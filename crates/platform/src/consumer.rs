@@ -1,0 +1,364 @@
+//! Events on their way in, for policies with an effect.
+//!
+//! A durable pull consumer with explicit acknowledgements; one replica at a time, by lease. Lanes
+//! keep what belongs together in order and let the rest flow. The cause of the effect is the event,
+//! written in the effect's own transaction, so a repetition changes nothing. The *hold rule* keeps
+//! the order of each aggregate's history even when the broker delivers out of order after a
+//! fail-over: what is older than the known version is ignored, the next one is applied, a later one
+//! is held until the gap has closed. What can never be applied is parked, together with what
+//! follows it in the same history.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::{self, AckKind};
+use futures::{StreamExt, TryStreamExt};
+use kernel::{Clock, Failure, Uuid};
+use sea_orm::QuerySelect;
+use sea_orm::entity::prelude::*;
+use tokio::sync::mpsc;
+
+use crate::broker::{Broker, BrokerError, Delivery};
+use crate::db::{Db, failure};
+use crate::lease::{Lease, RENEWAL};
+use crate::outbox::{Backoff, chain};
+use crate::shutdown::Shutdown;
+use crate::store::{known, note_known};
+
+/// The table of events that could not be applied.
+pub mod parked {
+    use kernel::Timestamp;
+    use sea_orm::entity::prelude::*;
+    use sea_orm::sea_query::OnConflict;
+    use sea_orm::{ConnectionTrait, Set};
+
+    use crate::broker::Delivery;
+
+    /// One event that waits for an operator.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "parked_event")]
+    pub struct Model {
+        /// The event's id.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub event: Uuid,
+        /// What it happened to.
+        pub aggregate: Uuid,
+        /// Its number there.
+        pub version: i64,
+        /// The full protobuf name of the payload.
+        pub kind: String,
+        /// Its place in the stream.
+        pub sequence: i64,
+        /// Why it could not be applied.
+        pub reason: String,
+        /// The protobuf message.
+        pub payload: Vec<u8>,
+        /// When it was parked, microseconds.
+        pub time: i64,
+    }
+
+    /// No relations.
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+
+    /// Puts an event aside; once is enough.
+    pub(crate) async fn insert(
+        db: &impl ConnectionTrait,
+        event: &Delivery,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        let row = ActiveModel {
+            event: Set(event.id),
+            aggregate: Set(event.aggregate),
+            version: Set(event.version),
+            kind: Set(event.kind.clone()),
+            sequence: Set(i64::try_from(event.sequence).unwrap_or(i64::MAX)),
+            reason: Set(why.to_owned()),
+            payload: Set(event.payload.to_vec()),
+            time: Set(now.micros()),
+        };
+        Entity::insert(row)
+            .on_conflict(OnConflict::column(Column::Event).do_nothing().to_owned())
+            .exec_without_returning(db)
+            .await
+            .map(|_| ())
+    }
+}
+
+/// What a context does when it hears of an event: its `policies.rs`.
+pub trait Policies: Send + Sync + 'static {
+    /// Applies one event. `Rejected` and `Internal` are deterministic and park the event,
+    /// `Unavailable` is tried again. An event the context does not care about is `Ok`.
+    fn apply(&self, event: &Delivery) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// Where a consumer keeps what it knows and what it has parked.
+pub trait Inbox: Send + Sync + 'static {
+    /// How the event stands to what is known of its aggregate.
+    fn order(&self, event: &Delivery) -> impl Future<Output = Result<InOrder, Failure>> + Send;
+    /// Remembers that the event has been applied.
+    fn applied(&self, event: &Delivery) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Puts the event aside.
+    fn park(&self, event: &Delivery, why: &str) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Whether this replica is the one to consume.
+    fn lead(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
+    /// Lets another replica take over at once.
+    fn hand_over(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// How an event stands to what is known of its aggregate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InOrder {
+    /// Applied before.
+    Known,
+    /// The next one.
+    Next,
+    /// There is a gap before it.
+    Early,
+    /// An earlier event of the same aggregate is parked.
+    BehindParked,
+}
+
+/// The hold rule.
+pub fn hold(known: i64, version: i64) -> InOrder {
+    match version - known {
+        ..=0 => InOrder::Known,
+        1 => InOrder::Next,
+        2.. => InOrder::Early,
+    }
+}
+
+/// The inbox of a context with a relational database.
+pub struct SqlInbox {
+    /// The context's database.
+    pub db: Db,
+    /// For the time of parking.
+    pub clock: Arc<dyn Clock>,
+    /// Who consumes.
+    pub lease: Lease,
+}
+
+impl Inbox for SqlInbox {
+    async fn order(&self, event: &Delivery) -> Result<InOrder, Failure> {
+        let known: Option<i64> = known::Entity::find_by_id(event.aggregate)
+            .select_only()
+            .column(known::Column::Version)
+            .into_tuple()
+            .one(self.db.writer())
+            .await
+            .map_err(failure)?;
+        let order = hold(known.unwrap_or(0), event.version);
+        if order == InOrder::Known {
+            return Ok(order);
+        }
+        let parked = parked::Entity::find()
+            .filter(parked::Column::Aggregate.eq(event.aggregate))
+            .limit(1)
+            .one(self.db.reader())
+            .await
+            .map_err(failure)?;
+        Ok(if parked.is_some() { InOrder::BehindParked } else { order })
+    }
+
+    async fn applied(&self, event: &Delivery) -> Result<(), Failure> {
+        note_known(self.db.writer(), event.aggregate, event.version).await.map_err(failure)
+    }
+
+    async fn park(&self, event: &Delivery, why: &str) -> Result<(), Failure> {
+        let now = self.clock.now();
+        parked::insert(self.db.writer(), event, why, now).await.map_err(failure)
+    }
+
+    async fn lead(&self) -> Result<bool, Failure> {
+        self.lease.hold().await.map_err(failure)
+    }
+
+    async fn hand_over(&self) {
+        self.lease.release().await.ok();
+    }
+}
+
+/// How many histories are worked on at once.
+const LANES: usize = 16;
+/// How long the broker waits for an acknowledgement before it delivers again.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+/// How long an event with a gap before it stays with the broker.
+const HOLD: Duration = Duration::from_millis(200);
+
+/// Feeds a context's policies.
+pub struct Consumer<P, I> {
+    /// The durable consumer's name on the broker: the context's.
+    pub name: &'static str,
+    /// Which contexts it listens to.
+    pub listens_to: &'static [&'static str],
+    /// From where.
+    pub broker: Broker,
+    /// What to do.
+    pub policies: P,
+    /// What is known.
+    pub inbox: I,
+}
+
+impl<P: Policies, I: Inbox> Consumer<P, I> {
+    /// Runs until shutdown; rebuilds itself after every failure.
+    pub async fn run(self, tasks: Shutdown) {
+        let this = Arc::new(self);
+        let mut backoff = Backoff::default();
+        while !tasks.is_cancelled() {
+            let session = async {
+                if this.inbox.lead().await? { this.consume(&tasks).await } else {
+                    tokio::time::sleep(RENEWAL).await;
+                    Ok(())
+                }
+            };
+            tokio::select! {
+                () = tasks.cancelled() => break,
+                outcome = session => match outcome {
+                    Ok(()) => backoff = Backoff::default(),
+                    Err(error) => {
+                        tracing::warn!(consumer = this.name, error = %chain(&*error), "rebuilding");
+                        tokio::time::sleep(backoff.next()).await;
+                    }
+                }
+            }
+        }
+        this.inbox.hand_over().await;
+    }
+
+    /// One session with the broker: until leadership or the connection is lost.
+    async fn consume(self: &Arc<Self>, tasks: &Shutdown) -> Result<(), BrokerError> {
+        let stream = self.broker.stream().await?;
+        let config = pull::Config {
+            durable_name: Some(self.name.to_owned()),
+            filter_subjects: self.listens_to.iter().map(|c| self.broker.subjects_of(c)).collect(),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            deliver_policy: DeliverPolicy::All,
+            max_ack_pending: 1_000,
+            ..Default::default()
+        };
+        let consumer = stream.create_consumer(config).await?;
+        let mut messages = consumer
+            .stream()
+            .max_messages_per_batch(200)
+            .heartbeat(Duration::from_secs(5))
+            .messages()
+            .await?;
+        let lanes = self.lanes(tasks);
+        let mut renewal = tokio::time::interval(RENEWAL);
+        loop {
+            tokio::select! {
+                _ = renewal.tick() => if !self.inbox.lead().await? { return Ok(()) },
+                message = messages.try_next() => {
+                    let Some(message) = message? else { return Err("the broker closed".into()) };
+                    let lane = lane_of(&message);
+                    if lanes[lane].send(message).await.is_err() {
+                        return Err("a lane has ended".into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts the lanes of one session; they end when the session drops its senders.
+    fn lanes(self: &Arc<Self>, tasks: &Shutdown) -> Vec<mpsc::Sender<jetstream::Message>> {
+        let lane = |_| {
+            let (sender, mut messages) = mpsc::channel::<jetstream::Message>(64);
+            let (this, stop) = (self.clone(), tasks.clone());
+            tasks.spawn("lane", async move {
+                while let Some(message) = messages.recv().await {
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = this.handle(message) => {}
+                    }
+                }
+            });
+            sender
+        };
+        (0..LANES).map(lane).collect()
+    }
+
+    /// Brings one message to its end, however long its database or its neighbours are away.
+    async fn handle(&self, message: jetstream::Message) {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.attempt(&message).await {
+                Ok(ack) => {
+                    // A lost acknowledgement means another delivery of what is known by then.
+                    message.ack_with(ack).await.ok();
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(consumer = self.name, error = %chain(&error), "trying again");
+                    message.ack_with(AckKind::Progress).await.ok();
+                    tokio::time::sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, message: &jetstream::Message) -> Result<AckKind, Failure> {
+        let event = match parse(message) {
+            Ok(event) => event,
+            Err(error) => {
+                // Not one of ours: there is nothing to park it under.
+                tracing::error!(consumer = self.name, %error, subject = %message.subject, "no event");
+                return Ok(AckKind::Term);
+            }
+        };
+        match self.inbox.order(&event).await? {
+            InOrder::Known => return Ok(AckKind::Ack),
+            InOrder::Early => return Ok(AckKind::Nak(Some(HOLD))),
+            InOrder::BehindParked => {
+                self.inbox.park(&event, "an earlier event of the same aggregate is parked").await?;
+                return Ok(AckKind::Ack);
+            }
+            InOrder::Next => {}
+        }
+        match self.policies.apply(&event).await {
+            Ok(()) => self.inbox.applied(&event).await?,
+            Err(failure @ Failure::Unavailable(_)) => return Err(failure),
+            Err(failure) => {
+                let why = chain(&failure);
+                tracing::error!(consumer = self.name, event = %event.id, kind = %event.kind, why, "parked");
+                self.inbox.park(&event, &why).await?;
+            }
+        }
+        Ok(AckKind::Ack)
+    }
+}
+
+/// Reads a message of the stream.
+pub(crate) fn parse(message: &jetstream::Message) -> Result<Delivery, BrokerError> {
+    let headers = message.headers.as_ref().ok_or("no headers")?;
+    let sequence = message.info()?.stream_sequence;
+    Delivery::parse(headers, message.payload.clone(), sequence)
+}
+
+/// What belongs together goes through one lane.
+fn lane_of(message: &jetstream::Message) -> usize {
+    let correlation = message.headers.as_ref().and_then(|headers| headers.get("correlation-id"));
+    let id = correlation.and_then(|id| Uuid::try_parse(id.as_str()).ok()).unwrap_or_default();
+    (id.as_u128() % LANES as u128) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hold_rule() {
+        let table = [(0, 1, InOrder::Next), (3, 4, InOrder::Next), (3, 3, InOrder::Known)];
+        for (known, version, order) in table {
+            assert_eq!(hold(known, version), order);
+        }
+        assert_eq!(hold(3, 1), InOrder::Known);
+        assert_eq!(hold(3, 5), InOrder::Early);
+        assert_eq!(hold(0, 2), InOrder::Early);
+    }
+}

@@ -1,0 +1,121 @@
+//! What the composition root hands to a context, and the tables every context's database has.
+
+use std::sync::Arc;
+
+use kernel::{Clock, Uuid};
+use sea_orm_migration::prelude::*;
+
+use crate::broker::Broker;
+use crate::consumer::{Consumer, Policies, SqlInbox};
+use crate::db::Db;
+use crate::lease::Lease;
+use crate::outbox::{Pokes, Relay};
+use crate::shutdown::Shutdown;
+use crate::store::{Persist, Store};
+
+/// One context's share of the house: its database, the broker, time, and where to run its tasks.
+#[derive(Clone)]
+pub struct Context {
+    /// The context's name, the third word of its subjects.
+    pub name: &'static str,
+    /// Its own database; nobody else reads it.
+    pub db: Db,
+    /// Where events go and come from.
+    pub broker: Broker,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where its tasks run, and how they learn that they must end.
+    pub tasks: Shutdown,
+    instance: Uuid,
+}
+
+impl Context {
+    /// A context's share.
+    pub fn new(
+        name: &'static str,
+        db: Db,
+        broker: Broker,
+        clock: Arc<dyn Clock>,
+        tasks: Shutdown,
+    ) -> Context {
+        let instance = clock.new_id();
+        Context { name, db, broker, clock, tasks, instance }
+    }
+
+    /// Opens the store of the context's aggregates and starts the relay of its outbox.
+    pub fn store<A: Persist>(&self) -> Store<A> {
+        let pokes = Pokes::start(self.name, &self.broker, self.instance, &self.tasks);
+        let relay = Relay {
+            context: self.name,
+            db: self.db.clone(),
+            broker: self.broker.clone(),
+            pokes: pokes.clone(),
+            clock: self.clock.clone(),
+            lease: self.lease("relay"),
+        };
+        self.tasks.spawn("relay", relay.run(self.tasks.clone()));
+        Store::new(self.db.clone(), self.clock.clone(), pokes)
+    }
+
+    /// Starts to feed the context's policies with the events of these contexts.
+    pub fn consume(&self, listens_to: &'static [&'static str], policies: impl Policies) {
+        let inbox = SqlInbox {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            lease: self.lease("consumer"),
+        };
+        let consumer =
+            Consumer { name: self.name, listens_to, broker: self.broker.clone(), policies, inbox };
+        self.tasks.spawn("consumer", consumer.run(self.tasks.clone()));
+    }
+
+    /// The wish to be the only replica that does something.
+    pub fn lease(&self, what: &str) -> Lease {
+        Lease::new(self.db.clone(), format!("{}.{what}", self.name), self.instance)
+    }
+}
+
+/// The first migration of every context: the tables of this crate.
+pub struct HouseTables;
+
+impl MigrationName for HouseTables {
+    fn name(&self) -> &str {
+        "m0001_house_tables"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for HouseTables {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        let (uuid, bytes, serial) = match manager.get_database_backend() {
+            sea_orm::DbBackend::Sqlite => ("blob", "blob", "integer PRIMARY KEY AUTOINCREMENT"),
+            _ => ("uuid", "bytea", "bigserial PRIMARY KEY"),
+        };
+        db.execute_unprepared(&format!(
+            "CREATE TABLE outbox (
+                id {serial}, event {uuid} NOT NULL UNIQUE, aggregate {uuid} NOT NULL,
+                version bigint NOT NULL, kind text NOT NULL, correlation {uuid} NOT NULL,
+                causation {uuid} NOT NULL, trace text, time bigint NOT NULL,
+                payload {bytes} NOT NULL, sent_at bigint, UNIQUE (aggregate, version));
+            CREATE INDEX outbox_unsent ON outbox (id) WHERE sent_at IS NULL;
+            CREATE INDEX outbox_sent ON outbox (sent_at) WHERE sent_at IS NOT NULL;
+            CREATE TABLE cause (
+                id {uuid} NOT NULL, actor text NOT NULL, fingerprint text NOT NULL,
+                aggregate {uuid} NOT NULL, time bigint NOT NULL, PRIMARY KEY (id, actor));
+            CREATE TABLE known (aggregate {uuid} PRIMARY KEY, version bigint NOT NULL);
+            CREATE TABLE lease (
+                name text PRIMARY KEY, holder {uuid} NOT NULL, until bigint NOT NULL);
+            CREATE TABLE checkpoint (
+                consumer text NOT NULL, shard integer NOT NULL, sequence bigint NOT NULL,
+                complete_at bigint NOT NULL, PRIMARY KEY (consumer, shard));
+            CREATE TABLE parked_event (
+                event {uuid} PRIMARY KEY, aggregate {uuid} NOT NULL, version bigint NOT NULL,
+                kind text NOT NULL, sequence bigint NOT NULL, reason text NOT NULL,
+                payload {bytes} NOT NULL, time bigint NOT NULL);
+            CREATE INDEX parked_event_aggregate ON parked_event (aggregate);"
+        ))
+        .await
+        .map(|_| ())
+    }
+}

@@ -1,0 +1,172 @@
+//! A context's own database: Postgres, or SQLite with one writer, behind the same code.
+
+use std::error::Error;
+use std::time::Duration;
+
+use kernel::Failure;
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    DbErr, ExprTrait, RuntimeErr, SqlErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait, sqlx,
+};
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
+use serde::Deserialize;
+
+/// Where a context keeps its rows.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DbConfig {
+    /// `postgres://user:password@host/database` or `sqlite://path/to/file.db`.
+    pub url: String,
+    /// Connections to Postgres; small pools lose the sharing of commits.
+    #[serde(default = "default_connections")]
+    pub max_connections: u32,
+}
+
+fn default_connections() -> u32 {
+    32
+}
+
+/// The database of one context. SQLite has one writing connection and several reading ones, so that
+/// writers queue in the pool instead of failing with "database is locked".
+#[derive(Clone)]
+pub struct Db {
+    write: DatabaseConnection,
+    read: DatabaseConnection,
+}
+
+impl Db {
+    /// Prepares to connect. Only a malformed URL fails: a database that is away is waited for.
+    pub async fn connect(config: &DbConfig) -> Result<Db, DbErr> {
+        if DbBackend::Sqlite.is_prefix_of(&config.url) {
+            let write = Database::connect(options(config, 1)).await?;
+            let read = Database::connect(options(config, 4)).await?;
+            return Ok(Db { write, read });
+        }
+        let pool = Database::connect(options(config, config.max_connections)).await?;
+        Ok(Db { write: pool.clone(), read: pool })
+    }
+
+    /// For queries outside a transaction.
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.read
+    }
+
+    /// For single statements that write.
+    pub fn writer(&self) -> &DatabaseConnection {
+        &self.write
+    }
+
+    /// Starts a transaction that will write.
+    pub async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+        let sqlite_transaction_mode =
+            (self.backend() == DbBackend::Sqlite).then_some(SqliteTransactionMode::Immediate);
+        self.write
+            .begin_with_options(TransactionOptions { sqlite_transaction_mode, ..Default::default() })
+            .await
+    }
+
+    /// Which database it is.
+    pub fn backend(&self) -> DbBackend {
+        self.write.get_database_backend()
+    }
+
+    /// Brings the schema up to date; says which migrations it applied.
+    pub async fn migrate<M: MigratorTrait>(&self) -> Result<Vec<String>, DbErr> {
+        let pending = M::get_pending_migrations(&self.write).await?;
+        M::up(&self.write, None).await?;
+        Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
+    }
+
+    /// Whether the database answers and its schema is at least as new as this program.
+    pub async fn ready<M: MigratorTrait>(&self) -> Result<bool, DbErr> {
+        let applied = M::get_migration_models(&self.read).await?;
+        let known = |m: &Box<dyn MigrationTrait>| applied.iter().any(|row| row.version == m.name());
+        Ok(M::migrations().iter().all(known))
+    }
+
+    /// The database's own clock in microseconds since the epoch, as an SQL expression.
+    pub fn now_sql(&self) -> &'static str {
+        match self.backend() {
+            DbBackend::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+            _ => "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
+        }
+    }
+}
+
+fn options(config: &DbConfig, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(&config.url);
+    options
+        .max_connections(connections)
+        .connect_lazy(true)
+        .acquire_timeout(Duration::from_secs(5))
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(|options| {
+            options
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(5))
+        });
+    options
+}
+
+/// What a write ran into.
+pub(crate) enum WriteError {
+    /// A unique constraint, by the database's own words, which name the index or its columns.
+    Unique(String),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<DbErr> for WriteError {
+    fn from(error: DbErr) -> WriteError {
+        match error.sql_err() {
+            Some(SqlErr::UniqueConstraintViolation(words)) => WriteError::Unique(words),
+            _ => WriteError::Failed(failure(error)),
+        }
+    }
+}
+
+/// Tells a database that is away or overloaded from a defect.
+pub fn failure(error: DbErr) -> Failure {
+    if is_transient(&error) { Failure::Unavailable(error.into()) } else { internal(error) }
+}
+
+/// A defect, with its chain for the log.
+pub fn internal(error: impl Error + Send + Sync + 'static) -> Failure {
+    Failure::Internal(error.into())
+}
+
+fn is_transient(error: &DbErr) -> bool {
+    let (DbErr::Conn(RuntimeErr::SqlxError(error))
+    | DbErr::Exec(RuntimeErr::SqlxError(error))
+    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return matches!(error, DbErr::Conn(_) | DbErr::ConnectionAcquire(_));
+    };
+    match error.as_ref() {
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            // Postgres: connection, resources, operator intervention, serialisation. SQLite (low
+            // byte of the extended code): busy, locked, I/O error, full, cannot open.
+            let sqlite = code.parse::<i32>().map(|code| code & 0xff);
+            matches!(code.get(..2), Some("08" | "53" | "57" | "40")) && code.len() == 5
+                || code.len() < 5 && matches!(sqlite, Ok(5 | 6 | 10 | 13 | 14))
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
+/// Compares the column `id`, which every aggregate's table has.
+pub(crate) fn id_is(id: kernel::Uuid) -> sea_orm::sea_query::SimpleExpr {
+    sea_orm::sea_query::Expr::col("id").eq(id)
+}

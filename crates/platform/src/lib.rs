@@ -1,0 +1,34 @@
+//! Adapters written once, for every context; not a word of the taxi domain.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`store`] | aggregates in a relational database: row, events and cause in one transaction |
+//! | [`outbox`] | events on their way out: the table and the relay that publishes it |
+//! | [`consumer`] | events on their way in, for policies with an effect |
+//! | [`projection`] | events on their way in, for views with a checkpoint |
+//! | [`server`], [`client`] | the gRPC stacks, each a list you can read |
+//! | [`status`] | the one table from kinds of rejection to gRPC and HTTP |
+//! | [`auth`], [`issuer`] | who calls; the development identity provider |
+//! | [`config`], [`telemetry`], [`shutdown`] | start strict, stop clean |
+//! | [`context`] | what the composition root hands to a context |
+
+pub mod auth;
+pub mod broker;
+pub mod call;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod consumer;
+pub mod context;
+pub mod db;
+pub mod issuer;
+pub mod lease;
+pub mod nats_server;
+pub mod outbox;
+pub mod page;
+pub mod projection;
+pub mod server;
+pub mod shutdown;
+pub mod status;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,412 @@
+//! Aggregates on record: the one adapter behind [`kernel::Repository`], on Postgres and SQLite.
+//!
+//! A change is one transaction, in this order: the row (a compare-and-set on its revision, under a
+//! row lock), the outbox, the cause. Whoever repeats a cause finds it here and gets the aggregate on
+//! record; whoever crashes in between leaves nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use kernel::{
+    Actor, Aggregate, Cause, Clock, Failure, Page, PageRequest, Recorded, Rejection, Repository,
+    Uuid,
+};
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    Condition, ConnectionTrait, DatabaseTransaction, DbBackend, IntoActiveModel, Order, QueryOrder,
+    QuerySelect, Set,
+};
+use tokio::sync::broadcast;
+
+use crate::db::{Db, WriteError, failure, id_is, internal};
+use crate::outbox::{self, Pokes, Publication};
+
+/// The table of causes that have had their effect.
+pub mod cause {
+    use sea_orm::entity::prelude::*;
+
+    /// One cause and what it changed.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "cause")]
+    pub struct Model {
+        /// The request id or the event id.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        /// Whose it is.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub actor: String,
+        /// A digest of what was asked.
+        pub fingerprint: String,
+        /// What it changed.
+        pub aggregate: Uuid,
+        /// When, microseconds.
+        pub time: i64,
+    }
+
+    /// No relations.
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// How far a context knows the history of each aggregate it hears of.
+pub mod known {
+    use sea_orm::entity::prelude::*;
+
+    /// The last event applied of one aggregate.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "known")]
+    pub struct Model {
+        /// What the events happened to.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub aggregate: Uuid,
+        /// The number of the last one applied.
+        pub version: i64,
+    }
+
+    /// No relations.
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Remembers that an event has been applied.
+pub(crate) async fn note_known(
+    db: &impl ConnectionTrait,
+    aggregate: Uuid,
+    version: i64,
+) -> Result<(), DbErr> {
+    let row = known::ActiveModel { aggregate: Set(aggregate), version: Set(version) };
+    known::Entity::insert(row)
+        .on_conflict(
+            OnConflict::column(known::Column::Aggregate)
+                .update_column(known::Column::Version)
+                .to_owned(),
+        )
+        .exec_without_returning(db)
+        .await
+        .map(|_| ())
+}
+
+/// How an aggregate is kept in its table, which has the columns `id` and `revision`.
+pub trait Persist: Aggregate {
+    /// Its table.
+    type Entity: EntityTrait<
+            Model: IntoActiveModel<<Self::Entity as EntityTrait>::ActiveModel> + Send + Sync,
+            ActiveModel: Send,
+        >;
+
+    /// Reads a row; an error is corrupt data.
+    fn from_row(row: <Self::Entity as EntityTrait>::Model) -> Result<Recorded<Self>, CorruptRow>;
+    /// Writes a row: every column is set.
+    fn to_row(recorded: &Recorded<Self>) -> <Self::Entity as EntityTrait>::ActiveModel;
+    /// Which rows an actor may see.
+    fn visible_to(actor: &Actor) -> Condition;
+    /// Which rows a filter asks for.
+    fn matching(filter: &Self::Filter) -> Condition;
+    /// That there is none by this id which the actor may see.
+    fn not_found(id: Uuid) -> Rejection;
+    /// What a violated unique constraint means, by the database's words for it.
+    fn conflict(constraint: &str) -> Option<Rejection>;
+    /// The wire's words for an event.
+    fn publication(recorded: &Recorded<Self>, event: &Self::Event) -> Publication;
+}
+
+/// A row that no version of this program can have written.
+#[derive(Debug, thiserror::Error)]
+#[error("corrupt row: {0}")]
+pub struct CorruptRow(pub String);
+
+/// Aggregates of one kind in a context's database.
+pub struct Store<A: Persist> {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    pokes: Pokes,
+    changes: broadcast::Sender<Recorded<A>>,
+}
+
+impl<A: Persist> Clone for Store<A> {
+    fn clone(&self) -> Self {
+        Store {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            pokes: self.pokes.clone(),
+            changes: self.changes.clone(),
+        }
+    }
+}
+
+impl<A: Persist> Store<A> {
+    /// The aggregates in this database; `pokes` hears of every commit.
+    pub fn new(db: Db, clock: Arc<dyn Clock>, pokes: Pokes) -> Store<A> {
+        Store { db, clock, pokes, changes: broadcast::channel(4096).0 }
+    }
+
+    /// Every change as it is committed, here or in another replica. A slow reader misses some.
+    pub fn changes(&self) -> impl Stream<Item = Recorded<A>> + Send + use<A> {
+        let elsewhere = self.pokes.elsewhere();
+        let store = self.clone();
+        let remote = futures::stream::unfold((store, elsewhere), |(store, mut ids)| async move {
+            loop {
+                match ids.recv().await {
+                    Ok(id) => match store.find(store.db.reader(), id_is(id).into()).await {
+                        Ok(Some(changed)) => return Some((changed, (store, ids))),
+                        Ok(None) | Err(_) => {}
+                    },
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        });
+        let local = tokio_stream::wrappers::BroadcastStream::new(self.changes.subscribe())
+            .filter_map(|change| std::future::ready(change.ok()));
+        futures::stream::select(local, remote.boxed())
+    }
+
+    /// Follows one aggregate that this actor may see, from after this revision on (0: from the
+    /// present state on).
+    pub fn watch(&self, actor: &Actor, id: Uuid, after: i64) -> Watch<A> {
+        let changes = self.changes().filter(move |c| std::future::ready(c.id() == id)).boxed();
+        Watch { store: self.clone(), actor: actor.clone(), id, changes, after, started: false }
+    }
+
+    async fn find(
+        &self,
+        db: &impl ConnectionTrait,
+        condition: Condition,
+    ) -> Result<Option<Recorded<A>>, Failure> {
+        let row = A::Entity::find().filter(condition).one(db).await.map_err(failure)?;
+        row.map(A::from_row).transpose().map_err(internal)
+    }
+
+    /// What this cause has changed before, if it has.
+    async fn effect_of(
+        &self,
+        db: &impl ConnectionTrait,
+        cause: &Cause,
+    ) -> Result<Option<Uuid>, Failure> {
+        let key = (cause.id, actor_key(&cause.actor));
+        match cause::Entity::find_by_id(key).one(db).await.map_err(failure)? {
+            Some(seen) if seen.fingerprint != cause.fingerprint => Err(Rejection::already_exists(
+                "REQUEST_ID_REUSED",
+                format!("request id {} was used for another request", cause.id),
+            )
+            .into()),
+            seen => Ok(seen.map(|seen| seen.aggregate)),
+        }
+    }
+
+    /// The aggregate on record after a cause whose effect ran into a unique constraint: its own
+    /// cause (it was here before) or a rule of the domain.
+    async fn after_conflict(&self, cause: &Cause, words: &str) -> Result<Recorded<A>, Failure> {
+        if let Some(id) = self.effect_of(self.db.writer(), cause).await? {
+            let found = self.find(self.db.writer(), id_is(id).into()).await?;
+            // Found elsewhere: the same request id was spent on an aggregate of another kind.
+            return found.ok_or_else(|| A::not_found(id).into());
+        }
+        Err(match A::conflict(words) {
+            Some(rejection) => rejection.into(),
+            None => Failure::Internal(words.into()),
+        })
+    }
+
+    async fn insert(
+        &self,
+        cause: &Cause,
+        recorded: &Recorded<A>,
+        events: &[A::Event],
+    ) -> Result<(), WriteError> {
+        let tx = self.db.begin().await?;
+        A::Entity::insert(A::to_row(recorded)).exec_without_returning(&tx).await?;
+        self.write_history(&tx, cause, recorded, events).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The second half of every change: its events, its cause, and what the context knows by now.
+    async fn write_history(
+        &self,
+        tx: &DatabaseTransaction,
+        cause: &Cause,
+        recorded: &Recorded<A>,
+        events: &[A::Event],
+    ) -> Result<(), WriteError> {
+        let id = recorded.id();
+        if !events.is_empty() {
+            let first = recorded.version - events.len() as i64 + 1;
+            let events = events.iter().map(|event| A::publication(recorded, event)).collect();
+            outbox::enqueue(tx, &*self.clock, cause, id, first, events).await?;
+        }
+        let row = cause::ActiveModel {
+            id: Set(cause.id),
+            actor: Set(actor_key(&cause.actor)),
+            fingerprint: Set(cause.fingerprint.clone()),
+            aggregate: Set(id),
+            time: Set(self.clock.now().micros()),
+        };
+        cause::Entity::insert(row).exec_without_returning(tx).await?;
+        if let Some(origin) = cause.origin {
+            note_known(tx, origin.aggregate, origin.version).await?;
+        }
+        Ok(())
+    }
+
+    fn committed(&self, recorded: &Recorded<A>) {
+        self.pokes.committed(recorded.id());
+        // Nobody watching is fine.
+        self.changes.send(recorded.clone()).ok();
+    }
+}
+
+impl<A: Persist> Repository<A> for Store<A> {
+    async fn create(
+        &self,
+        cause: &Cause,
+        aggregate: A,
+        events: Vec<A::Event>,
+    ) -> Result<Recorded<A>, Failure> {
+        let now = self.clock.now();
+        let recorded = Recorded {
+            state: aggregate,
+            revision: 1,
+            version: events.len() as i64,
+            create_time: now,
+            update_time: now,
+        };
+        match self.insert(cause, &recorded, &events).await {
+            Ok(()) => {
+                self.committed(&recorded);
+                Ok(recorded)
+            }
+            Err(WriteError::Unique(words)) => self.after_conflict(cause, &words).await,
+            Err(WriteError::Failed(failure)) => Err(failure),
+        }
+    }
+
+    async fn change(
+        &self,
+        cause: &Cause,
+        id: Uuid,
+        decide: impl FnOnce(&mut Recorded<A>) -> Result<Vec<A::Event>, Rejection> + Send + 'static,
+    ) -> Result<Recorded<A>, Failure> {
+        let tx = self.db.begin().await.map_err(failure)?;
+        let mut query = A::Entity::find().filter(id_is(id)).filter(A::visible_to(&cause.actor));
+        if self.db.backend() == DbBackend::Postgres {
+            query = query.lock_exclusive();
+        }
+        let row = query.one(&tx).await.map_err(failure)?;
+        let row = row.ok_or_else(|| A::not_found(id))?;
+        let before = A::from_row(row).map_err(internal)?;
+        if self.effect_of(&tx, cause).await?.is_some_and(|changed| changed == id) {
+            return Ok(before);
+        }
+
+        let mut after = before.clone();
+        let events = decide(&mut after)?;
+        let changed = !events.is_empty() || after.state != before.state;
+        if changed {
+            after.revision += 1;
+            after.version += events.len() as i64;
+            after.update_time = self.clock.now();
+        }
+        let write = async {
+            if changed {
+                let update = A::Entity::update_many()
+                    .set(A::to_row(&after))
+                    .filter(id_is(id))
+                    .filter(Expr::col("revision").eq(before.revision));
+                if update.exec(&tx).await?.rows_affected != 1 {
+                    return Err(WriteError::Failed(Failure::Unavailable("row changed".into())));
+                }
+            }
+            self.write_history(&tx, cause, &after, &events).await?;
+            Ok(tx.commit().await?)
+        };
+        match write.await {
+            Ok(()) => {
+                self.committed(&after);
+                Ok(after)
+            }
+            Err(WriteError::Unique(words)) => self.after_conflict(cause, &words).await,
+            Err(WriteError::Failed(failure)) => Err(failure),
+        }
+    }
+
+    async fn get(&self, actor: &Actor, id: Uuid) -> Result<Recorded<A>, Failure> {
+        let condition = Condition::all().add(A::visible_to(actor)).add(id_is(id));
+        let found = self.find(self.db.reader(), condition).await?;
+        found.ok_or_else(|| A::not_found(id).into())
+    }
+
+    async fn list(
+        &self,
+        actor: &Actor,
+        filter: &A::Filter,
+        page: &PageRequest,
+    ) -> Result<Page<Recorded<A>>, Failure> {
+        let mut query =
+            A::Entity::find().filter(A::visible_to(actor)).filter(A::matching(filter));
+        if let Some(after) = page.after {
+            query = query.filter(Expr::col("id").lt(after));
+        }
+        // One more than asked for tells whether there is another page.
+        let rows = query
+            .order_by(Expr::col("id"), Order::Desc)
+            .limit(page.size + 1)
+            .all(self.db.reader())
+            .await
+            .map_err(failure)?;
+        let more = rows.len() as u64 > page.size;
+        let items = rows
+            .into_iter()
+            .take(page.size as usize)
+            .map(A::from_row)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(internal)?;
+        let next = items.last().filter(|_| more).map(|last| last.id());
+        Ok(Page { items, next })
+    }
+}
+
+/// Follows one aggregate: the present state first, then each change.
+pub struct Watch<A: Persist> {
+    store: Store<A>,
+    actor: Actor,
+    id: Uuid,
+    changes: BoxStream<'static, Recorded<A>>,
+    after: i64,
+    started: bool,
+}
+
+impl<A: Persist> Watch<A> {
+    /// How often a watch looks by itself, as the net below lost pokes.
+    const POLL: Duration = Duration::from_secs(1);
+
+    /// Waits for the next state.
+    pub async fn next(&mut self) -> Result<Recorded<A>, Failure> {
+        loop {
+            let change = if self.started {
+                tokio::time::timeout(Self::POLL, self.changes.next()).await.ok().flatten()
+            } else {
+                self.started = true;
+                None
+            };
+            let state = match change {
+                Some(change) => change,
+                None => self.store.get(&self.actor, self.id).await?,
+            };
+            if state.revision > self.after {
+                self.after = state.revision;
+                return Ok(state);
+            }
+        }
+    }
+}
+
+fn actor_key(actor: &Actor) -> String {
+    format!("{}:{}", actor.role.as_str(), actor.subject)
+}

@@ -1,0 +1,25 @@
+//! What the tests of all crates share: the real things as child processes, and ways to break them.
+//!
+//! * [`Mesh`]: the real binary with a real nats-server and SQLite or Postgres, used through its
+//!   front door; dropping it checks the promises that every test relies on;
+//! * [`Postgres`]: a real server, and a fresh database for each test;
+//! * [`Proxy`]: a TCP connection that can be slowed, silenced, reset and refused;
+//! * [`eventually`]: the only way to wait. There is no other sleep in a test.
+//!
+//! No child process outlives the test process, however that one ends: see
+//! [`platform::nats_server::Leash`].
+
+mod client;
+mod eventually;
+mod mesh;
+mod postgres;
+mod process;
+mod proxy;
+
+pub use client::{
+    AllocationClient, Bearer, DashboardClient, DrivingClient, MessageClient, PaymentClient, Role,
+};
+pub use eventually::eventually;
+pub use mesh::{Backing, CONTEXTS, Mesh, RELATIONAL, Ready, nats_server_binary};
+pub use postgres::{Durability, Postgres, PostgresError};
+pub use proxy::{Fault, Proxy};

@@ -1,0 +1,184 @@
+//! A child process whose output is kept, and which cannot outlive the test process.
+//!
+//! Built on `std::process`, not tokio's: a child may be shared by tests with a runtime each, and is
+//! stopped in `Drop`.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use platform::nats_server::Leash;
+use tokio::time::{Instant, sleep};
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// A running (or ended) program in its own process group. Dropping it kills the group.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    status: Option<ExitStatus>,
+    let_go: bool,
+    _leash: Leash,
+}
+
+impl Process {
+    /// Starts a program; what it prints goes to `<dir>/<name>.log`, after what it printed before.
+    pub(crate) fn spawn(name: &str, command: &mut Command, dir: &Path) -> io::Result<Self> {
+        let log = dir.join(format!("{name}.log"));
+        let out = File::options().create(true).append(true).open(&log)?;
+        let err = out.try_clone()?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            // Ctrl-C is for the tests; they decide in which order the mesh goes down.
+            .process_group(0)
+            .spawn()?;
+        match Leash::on_group(child.id()) {
+            Ok(leash) => {
+                let name = name.to_owned();
+                Ok(Self { name, child, log, status: None, let_go: false, _leash: leash })
+            }
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, or nothing while it runs.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+        }
+        self.status
+    }
+
+    /// Waits for `check` to have an answer; the error says that it ended or was too slow, and what
+    /// it printed.
+    pub(crate) async fn until<T>(
+        &mut self,
+        deadline: Duration,
+        mut check: impl FnMut() -> Option<T>,
+    ) -> Result<T, String> {
+        let end = Instant::now() + deadline;
+        loop {
+            if let Some(answer) = check() {
+                return Ok(answer);
+            }
+            if let Some(status) = self.ended() {
+                return Err(format!("{} ended too early ({status}):\n{}", self.name, self.tail()));
+            }
+            if Instant::now() >= end {
+                let tail = self.tail();
+                return Err(format!("{} was not ready after {deadline:?}:\n{tail}", self.name));
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + deadline;
+        while self.ended().is_none() && Instant::now() < end {
+            sleep(POLL).await;
+        }
+        self.status
+    }
+
+    /// Sends a signal (by name) to the process itself.
+    pub(crate) fn signal(&mut self, name: &str) -> io::Result<()> {
+        match self.ended() {
+            Some(_) => Ok(()),
+            // Not reaped, so the id is still its own.
+            None => signal(name, &self.id().to_string()),
+        }
+    }
+
+    /// SIGTERM, then [`Process::end`].
+    pub(crate) async fn terminate(&mut self, grace: Duration) -> Result<(), String> {
+        self.let_go = true;
+        self.signal("TERM").map_err(|error| format!("{}: no SIGTERM: {error}", self.name))?;
+        self.end(grace).await
+    }
+
+    /// Waits after SIGTERM; the error tells what is not as it should be: an exit code other than 0,
+    /// or no end at all (it is killed then).
+    pub(crate) async fn end(&mut self, grace: Duration) -> Result<(), String> {
+        match self.wait(grace).await {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => {
+                let tail = self.tail();
+                Err(format!("{} ended with {status} on SIGTERM:\n{tail}", self.name))
+            }
+            None => {
+                self.kill();
+                let tail = self.tail();
+                Err(format!("{} was still there {grace:?} after SIGTERM:\n{tail}", self.name))
+            }
+        }
+    }
+
+    /// Whether its end was asked for.
+    pub(crate) const fn let_go(&self) -> bool {
+        self.let_go
+    }
+
+    /// SIGKILL, to everything it started, too.
+    pub(crate) fn kill(&mut self) {
+        self.let_go = true;
+        if self.ended().is_none() {
+            // A group that is gone already needs no killing.
+            let _ = signal("KILL", &format!("-{}", self.id()));
+            let _ = self.child.kill();
+            self.status = self.child.wait().ok();
+        }
+    }
+
+    /// The last lines that it printed.
+    pub(crate) fn tail(&self) -> String {
+        tail(&self.log)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The last lines of a file.
+pub(crate) fn tail(file: &Path) -> String {
+    const LINES: usize = 30;
+    let text = std::fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// Through a shell: the standard library cannot, and unsafe code is forbidden.
+pub(crate) fn signal(name: &str, target: &str) -> io::Result<()> {
+    let output = Command::new("sh")
+        .args(["-c", r#"kill -s "$1" -- "$2""#, "signal", name, target])
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> io::Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
