@@ -1,1 +1,67 @@
-//! Placeholder.
+//! 차량배정 요청: may this customer ask for a car, and may they cancel it?
+//!
+//! | command | rule | event |
+//! |---|---|---|
+//! | [`request`](app::Allocations::request) | at most `max_open_per_customer` open ones | AllocationRequested |
+//! | [`cancel`](app::Allocations::cancel) | before the driving starts; *driving decides* | AllocationCancelRequested |
+//! | [`expire_unanswered`](app::Allocations::expire_unanswered) | no driver within `expire_after` | AllocationCancelRequested |
+//!
+//! | policy | when driving says | then |
+//! |---|---|---|
+//! | `when_driving_opened` | DrivingOpened | the allocation knows its driving |
+//! | `when_driving_approved` | DrivingApproved | APPROVED |
+//! | `when_driving_started` | DrivingStarted | DRIVING_STARTED |
+//! | `when_driving_finished` | DrivingFinished | DRIVING_FINISHED |
+//! | `when_driving_cancelled` | DrivingCancelled | CANCELLED or EXPIRED, AllocationCancelled or AllocationExpired |
+//! | `when_driving_cancel_rejected` | DrivingCancelRejected | back to what the driving is |
+//!
+//! **The cancel rule** is [`domain::Allocation::cancel`]. Accept, start and cancel meet in one place,
+//! the driving's row, because only there can one of them win. So a cancel is first a wish
+//! (CANCELLING), and what driving answers is the outcome.
+//!
+//! When a neighbour is down: asking needs nothing but this context's own database. Without driving a
+//! cancel answers CANCELLING and is decided when driving is back; without the broker events wait in
+//! the outbox.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use platform::context::Context;
+use platform::server::Routes;
+use serde::{Deserialize, Serialize};
+
+pub mod app;
+pub mod domain;
+mod entity;
+mod events;
+mod grpc;
+pub mod migration;
+mod policies;
+
+/// The context's name: in subjects, configuration and commands.
+pub const NAME: &str = "allocation";
+
+/// What can be tuned.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How many open allocations a customer may have.
+    pub max_open_per_customer: u32,
+    /// How long an allocation waits for a driver, in seconds.
+    pub expire_after_seconds: u64,
+}
+
+impl Config {
+    fn expire_after(&self) -> Duration {
+        Duration::from_secs(self.expire_after_seconds)
+    }
+}
+
+/// Starts the context's relay, policies and timer; answers what it serves.
+pub fn start(cx: &Context, config: Config) -> Routes {
+    let allocations = Arc::new(app::Allocations::new(cx.store(), cx.clock.clone(), config));
+    cx.consume(&["driving"], policies::Policies::new(allocations.clone()));
+    let timer = app::expiry(allocations.clone(), cx.lease("expiry"), cx.tasks.clone());
+    cx.tasks.spawn("expiry", timer);
+    grpc::routes(allocations, cx.clock.clone(), cx.tasks.clone())
+}

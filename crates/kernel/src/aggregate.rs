@@ -97,7 +97,7 @@ pub trait Repository<A: Aggregate>: Clone + Send + Sync + 'static {
         events: Vec<A::Event>,
     ) -> impl Future<Output = Result<Recorded<A>, Failure>> + Send;
 
-    /// Lets the aggregate decide. Only an aggregate that the cause's actor may see is found; a cause
+    /// Lets the aggregate decide. Only an aggregate that is open to the cause's actor is found; a cause
     /// seen before answers with the aggregate on record and changes nothing; a rejection burns no
     /// cause.
     fn change(

@@ -1,1 +1,89 @@
-//! Placeholder.
+//! 메시지: what a customer is told, exactly once per cause, in Korean or English.
+//!
+//! A generic subdomain, flat on purpose: it decides nothing, it tells. Every message is the answer
+//! to one event of another context; nobody can send one by rpc.
+//!
+//! | event | template |
+//! |---|---|
+//! | allocation: AllocationRequested | `ALLOCATION_REQUESTED` |
+//! | allocation: AllocationExpired | `ALLOCATION_EXPIRED` |
+//! | driving: DrivingApproved | `ALLOCATION_APPROVED` |
+//! | driving: DrivingStarted | `DRIVING_STARTED` |
+//! | driving: DrivingFinished | `DRIVING_FINISHED` |
+//! | payment: PaymentApproved | `PAYMENT_APPROVED` |
+//! | payment: PaymentDeferred | `PAYMENT_DEFERRED` |
+//! | payment: PaymentDeclined | `PAYMENT_DECLINED` |
+//! | every other one, cancels above all | no message |
+//!
+//! **Store.** One NATS key-value bucket. The key is `<customer>.<message id>`, and the message's id
+//! is the id of the event that caused it.
+//!
+//! **Invariants.**
+//! * One event makes at most one message: the key is made of the cause, and a key is created only
+//!   when it is absent. So a repeated delivery, a second replica and an unknown outcome are harmless,
+//!   and no replica has to be the leader.
+//! * One event makes at least one message: it is acknowledged only after its message is stored.
+//! * A message has the language in which its customer asked for the car, for ever. Later events of
+//!   the ride do not carry it; it is read back from the ride's first event in the stream.
+//! * A customer sees only their own messages: whose a message is stands in its key.
+//! * Messages do not depend on each other: an event that can never become one is parked alone, in
+//!   the bucket `<bucket>_PARKED`, and what follows it is told all the same.
+//!
+//! **When others are down.** Without the broker the rpcs answer UNAVAILABLE at once or after three
+//! seconds, watches fall silent and go on where they were, and events wait in the stream. Allocation,
+//! driving and payment are never called: while one of them is down there is nothing new to tell.
+//!
+//! For now the only channel is the inbox: the store itself. A stored message is a sent message.
+
+mod bucket;
+mod grpc;
+mod inbox;
+mod languages;
+mod policies;
+mod templates;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+use kernel::Clock;
+use platform::broker::Broker;
+use platform::consumer::Consumer;
+use platform::server::Routes;
+use platform::shutdown::Shutdown;
+use serde::Deserialize;
+
+use crate::bucket::Bucket;
+use crate::inbox::Inbox;
+use crate::languages::Languages;
+use crate::policies::{Parking, Telling};
+
+/// The context's name: of its service, its consumer and its part of the configuration.
+pub const NAME: &str = "message";
+
+/// The context's part of the configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The key-value bucket of all messages, such as `TAXI_MESSAGES`; letters, digits, `-` and `_`.
+    pub bucket: String,
+}
+
+/// Starts to tell customers what happens, and returns the service in which they read it.
+pub fn start(broker: &Broker, clock: Arc<dyn Clock>, tasks: &Shutdown, config: Config) -> Routes {
+    let inbox = Inbox::new(Bucket::new(broker.clone(), config.bucket.clone()));
+    let parked = Bucket::new(broker.clone(), format!("{}_PARKED", config.bucket));
+    let consumer = Consumer {
+        name: NAME,
+        listens_to: &["allocation", "driving", "payment"],
+        broker: broker.clone(),
+        policies: Telling {
+            inbox: inbox.clone(),
+            languages: Languages::new(broker.clone()),
+            clock: clock.clone(),
+        },
+        inbox: Parking { bucket: parked, clock },
+    };
+    tasks.spawn("message consumer", consumer.run(tasks.clone()));
+    grpc::routes(inbox, tasks.clone())
+}

@@ -11,7 +11,7 @@ use async_nats::header::HeaderMap;
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions, HeaderName};
 use bytes::Bytes;
-use kernel::{Actor, Cause, Origin, Timestamp, Uuid};
+use kernel::{Actor, Cause, Failure, Origin, Timestamp, Uuid};
 use serde::Deserialize;
 
 /// How the broker is reached and how the stream is kept.
@@ -176,6 +176,11 @@ impl Delivery {
             trace: self.trace.clone(),
             origin: Some(Origin { aggregate: self.aggregate, version: self.version }),
         }
+    }
+
+    /// The protobuf message.
+    pub fn decode<M: prost::Message + Default>(&self) -> Result<M, Failure> {
+        M::decode(self.payload.clone()).map_err(|error| Failure::Internal(error.into()))
     }
 
     /// Writes the attributes as headers.

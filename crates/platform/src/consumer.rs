@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, AckKind};
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use kernel::{Clock, Failure, Uuid};
 use sea_orm::QuerySelect;
 use sea_orm::entity::prelude::*;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::broker::{Broker, BrokerError, Delivery};
 use crate::db::{Db, failure};
@@ -186,7 +187,7 @@ impl Inbox for SqlInbox {
 /// How many histories are worked on at once.
 const LANES: usize = 16;
 /// How long the broker waits for an acknowledgement before it delivers again.
-const ACK_WAIT: Duration = Duration::from_secs(30);
+const ACK_WAIT: Duration = Duration::from_secs(10);
 /// How long an event with a gap before it stays with the broker.
 const HOLD: Duration = Duration::from_millis(200);
 
@@ -209,9 +210,9 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
     pub async fn run(self, tasks: Shutdown) {
         let this = Arc::new(self);
         let mut backoff = Backoff::default();
-        while !tasks.is_cancelled() {
+        while !tasks.is_triggered() {
             let session = async {
-                if this.inbox.lead().await? { this.consume(&tasks).await } else {
+                if this.inbox.lead().await? { this.consume().await } else {
                     tokio::time::sleep(RENEWAL).await;
                     Ok(())
                 }
@@ -231,7 +232,7 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
     }
 
     /// One session with the broker: until leadership or the connection is lost.
-    async fn consume(self: &Arc<Self>, tasks: &Shutdown) -> Result<(), BrokerError> {
+    async fn consume(self: &Arc<Self>) -> Result<(), BrokerError> {
         let stream = self.broker.stream().await?;
         let config = pull::Config {
             durable_name: Some(self.name.to_owned()),
@@ -249,7 +250,8 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
             .heartbeat(Duration::from_secs(5))
             .messages()
             .await?;
-        let lanes = self.lanes(tasks);
+        // Dropped, and with them all work in hand, when the session ends.
+        let (lanes, _work) = self.lanes();
         let mut renewal = tokio::time::interval(RENEWAL);
         loop {
             tokio::select! {
@@ -265,22 +267,20 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
         }
     }
 
-    /// Starts the lanes of one session; they end when the session drops its senders.
-    fn lanes(self: &Arc<Self>, tasks: &Shutdown) -> Vec<mpsc::Sender<jetstream::Message>> {
+    /// Starts the lanes of one session.
+    fn lanes(self: &Arc<Self>) -> (Vec<mpsc::Sender<jetstream::Message>>, JoinSet<()>) {
+        let mut work = JoinSet::new();
         let lane = |_| {
             let (sender, mut messages) = mpsc::channel::<jetstream::Message>(64);
-            let (this, stop) = (self.clone(), tasks.clone());
-            tasks.spawn("lane", async move {
+            let this = self.clone();
+            work.spawn(async move {
                 while let Some(message) = messages.recv().await {
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = this.handle(message) => {}
-                    }
+                    this.handle(message).await;
                 }
             });
             sender
         };
-        (0..LANES).map(lane).collect()
+        ((0..LANES).map(lane).collect(), work)
     }
 
     /// Brings one message to its end, however long its database or its neighbours are away.

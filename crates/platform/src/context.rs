@@ -7,7 +7,7 @@ use sea_orm_migration::prelude::*;
 
 use crate::broker::Broker;
 use crate::consumer::{Consumer, Policies, SqlInbox};
-use crate::db::Db;
+use crate::db::{Db, uuid_type};
 use crate::lease::Lease;
 use crate::outbox::{Pokes, Relay};
 use crate::shutdown::Shutdown;
@@ -88,9 +88,10 @@ impl MigrationName for HouseTables {
 impl MigrationTrait for HouseTables {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let db = manager.get_connection();
-        let (uuid, bytes, serial) = match manager.get_database_backend() {
-            sea_orm::DbBackend::Sqlite => ("blob", "blob", "integer PRIMARY KEY AUTOINCREMENT"),
-            _ => ("uuid", "bytea", "bigserial PRIMARY KEY"),
+        let uuid = uuid_type(manager);
+        let (bytes, serial) = match manager.get_database_backend() {
+            sea_orm::DbBackend::Sqlite => ("blob", "integer PRIMARY KEY AUTOINCREMENT"),
+            _ => ("bytea", "bigserial PRIMARY KEY"),
         };
         db.execute_unprepared(&format!(
             "CREATE TABLE outbox (
@@ -116,6 +117,6 @@ impl MigrationTrait for HouseTables {
             CREATE INDEX parked_event_aggregate ON parked_event (aggregate);"
         ))
         .await
-        .map(|_| ())
+        .map(drop)
     }
 }

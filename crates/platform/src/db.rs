@@ -6,11 +6,11 @@ use std::time::Duration;
 use kernel::Failure;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
     DbErr, ExprTrait, RuntimeErr, SqlErr, SqliteTransactionMode, TransactionOptions,
     TransactionTrait, sqlx,
 };
-use sea_orm_migration::{MigrationTrait, MigratorTrait};
+use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
 use serde::Deserialize;
 
 /// Where a context keeps its rows.
@@ -111,6 +111,14 @@ fn options(config: &DbConfig, connections: u32) -> ConnectOptions {
                 .busy_timeout(Duration::from_secs(5))
         });
     options
+}
+
+/// The column type of a UUID.
+pub fn uuid_type(manager: &SchemaManager<'_>) -> &'static str {
+    match manager.get_database_backend() {
+        DbBackend::Sqlite => "blob",
+        _ => "uuid",
+    }
 }
 
 /// What a write ran into.

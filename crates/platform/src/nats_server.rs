@@ -397,11 +397,8 @@ async fn find(
 
 async fn new_enough(path: &Path) -> Result<String, NatsServerError> {
     let not_nats = |reason: String| NatsServerError::NotNats { path: path.to_owned(), reason };
-    let output = Command::new(path)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+    let output =
+        Command::new(path).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = match timeout(VERSION_DEADLINE, output).await {
         Ok(Ok(output)) => output,
         Ok(Err(source)) => return Err(NatsServerError::Spawn { path: path.to_owned(), source }),

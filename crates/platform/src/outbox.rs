@@ -205,7 +205,7 @@ impl Relay {
     /// Runs until shutdown; a broker or a database that is away is waited for.
     pub async fn run(self, tasks: Shutdown) {
         let mut backoff = Backoff::default();
-        while !tasks.is_cancelled() {
+        while !tasks.is_triggered() {
             tokio::select! {
                 () = tasks.cancelled() => break,
                 outcome = self.lead() => match outcome {

@@ -141,7 +141,7 @@ impl<V: View> Projection<V> {
     /// Runs until shutdown; rebuilds itself after every failure.
     pub async fn run(self, tasks: Shutdown) {
         let mut backoff = Backoff::default();
-        while !tasks.is_cancelled() {
+        while !tasks.is_triggered() {
             tokio::select! {
                 () = tasks.cancelled() => break,
                 outcome = self.follow() => match outcome {

@@ -10,19 +10,20 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use kernel::{
-    Actor, Aggregate, Cause, Clock, Failure, Page, PageRequest, Recorded, Rejection, Repository,
-    Uuid,
+    Actor, Aggregate, Cause, Clock, Failure, Location, Page, PageRequest, Place, Recorded,
+    Rejection, Repository, Uuid,
 };
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    Condition, ConnectionTrait, DatabaseTransaction, DbBackend, IntoActiveModel, Order, QueryOrder,
+    Condition, ConnectionTrait, DatabaseTransaction, DbBackend, ExprTrait, IntoActiveModel, Order, QueryOrder,
     QuerySelect, Set,
 };
 use tokio::sync::broadcast;
 
 use crate::db::{Db, WriteError, failure, id_is, internal};
 use crate::outbox::{self, Pokes, Publication};
+use crate::page;
 
 /// The table of causes that have had their effect.
 pub mod cause {
@@ -107,6 +108,10 @@ pub trait Persist: Aggregate {
     fn to_row(recorded: &Recorded<Self>) -> <Self::Entity as EntityTrait>::ActiveModel;
     /// Which rows an actor may see.
     fn visible_to(actor: &Actor) -> Condition;
+    /// Which rows an actor's commands may address; the decision itself may still say no.
+    fn open_to(actor: &Actor) -> Condition {
+        Self::visible_to(actor)
+    }
     /// Which rows a filter asks for.
     fn matching(filter: &Self::Filter) -> Condition;
     /// That there is none by this id which the actor may see.
@@ -294,7 +299,7 @@ impl<A: Persist> Repository<A> for Store<A> {
         decide: impl FnOnce(&mut Recorded<A>) -> Result<Vec<A::Event>, Rejection> + Send + 'static,
     ) -> Result<Recorded<A>, Failure> {
         let tx = self.db.begin().await.map_err(failure)?;
-        let mut query = A::Entity::find().filter(id_is(id)).filter(A::visible_to(&cause.actor));
+        let mut query = A::Entity::find().filter(id_is(id)).filter(A::open_to(&cause.actor));
         if self.db.backend() == DbBackend::Postgres {
             query = query.lock_exclusive();
         }
@@ -404,6 +409,42 @@ impl<A: Persist> Watch<A> {
                 return Ok(state);
             }
         }
+    }
+}
+
+/// The token with which a watch of this resource goes on after this revision.
+pub fn resume_token(name: &str, revision: i64) -> String {
+    page::encode_token(name, &revision.to_string())
+}
+
+/// The revision after which a watch of this resource goes on; 0 from the present state on.
+pub fn resumed_after(name: &str, token: &str) -> Result<i64, Rejection> {
+    match page::resume_payload(name, token)? {
+        None => Ok(0),
+        Some(revision) => revision.parse().map_err(|_| page::invalid_resume_token()),
+    }
+}
+
+/// A place as three columns: address, latitude, longitude.
+pub struct PlaceColumns(pub Option<String>, pub Option<f64>, pub Option<f64>);
+
+impl PlaceColumns {
+    /// The columns of a place.
+    pub fn of(place: Option<&Place>) -> PlaceColumns {
+        let location = place.and_then(Place::location);
+        PlaceColumns(
+            place.map(|place| place.address().to_owned()),
+            location.map(Location::latitude),
+            location.map(Location::longitude),
+        )
+    }
+
+    /// The place in the columns.
+    pub fn place(self) -> Result<Option<Place>, CorruptRow> {
+        let PlaceColumns(Some(address), latitude, longitude) = self else { return Ok(None) };
+        let location = latitude.zip(longitude).map(|(north, east)| Location::parse("", north, east));
+        let place = location.transpose().and_then(|at| Place::parse("", &address, at));
+        place.map(Some).map_err(|no| CorruptRow(no.to_string()))
     }
 }
 

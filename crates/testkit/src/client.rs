@@ -14,7 +14,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 /// A channel that says who is calling.
-type Known = InterceptedService<Channel, Bearer>;
+pub type Known = InterceptedService<Channel, Bearer>;
 
 /// A client of the allocation context.
 pub type AllocationClient = AllocationServiceClient<Known>;

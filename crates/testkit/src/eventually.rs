@@ -48,7 +48,9 @@ where
             }
             if Instant::now() + INTERVAL >= end {
                 match seen {
-                    Some(seen) => panic!("{caller}: not so after {deadline:?}, last seen: {seen:?}"),
+                    Some(seen) => {
+                        panic!("{caller}: not so after {deadline:?}, last seen: {seen:?}")
+                    }
                     None => panic!("{caller}: no answer within {deadline:?}"),
                 }
             }

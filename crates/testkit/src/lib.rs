@@ -17,7 +17,8 @@ mod process;
 mod proxy;
 
 pub use client::{
-    AllocationClient, Bearer, DashboardClient, DrivingClient, MessageClient, PaymentClient, Role,
+    AllocationClient, Bearer, DashboardClient, DrivingClient, Known, MessageClient, PaymentClient,
+    Role,
 };
 pub use eventually::eventually;
 pub use mesh::{Backing, CONTEXTS, Mesh, RELATIONAL, Ready, nats_server_binary};

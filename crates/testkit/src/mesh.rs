@@ -22,7 +22,8 @@ use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::client::{
-    AllocationClient, Bearer, DashboardClient, DrivingClient, MessageClient, PaymentClient, Role,
+    AllocationClient, Bearer, DashboardClient, DrivingClient, Known, MessageClient, PaymentClient,
+    Role,
 };
 use crate::postgres::{Durability, Postgres, chain, connect};
 use crate::process::{Process, free_port};
@@ -87,6 +88,7 @@ pub struct Mesh {
     settings: BTreeMap<String, BTreeMap<String, String>>,
     http: reqwest::Client,
     parked: i64,
+    drain: Duration,
     unchecked: bool,
     files: Option<TempDir>,
 }
@@ -143,6 +145,7 @@ impl Mesh {
             settings: BTreeMap::new(),
             http: reqwest::Client::new(),
             parked: 0,
+            drain: DRAIN_DEADLINE,
             unchecked: false,
             files: Some(files),
         }
@@ -164,9 +167,8 @@ impl Mesh {
     /// When something does not come up; with what it printed.
     pub async fn serve_with(bin: impl AsRef<Path>, settings: &[(&str, &str, &str)]) -> Self {
         let files = temporary();
-        let postgres = orderly(
-            Postgres::start(Durability::Durable).await.map_err(|error| chain(&error)),
-        );
+        let postgres =
+            orderly(Postgres::start(Durability::Durable).await.map_err(|error| chain(&error)));
         let databases = databases_in(&postgres).await;
         let nats = orderly(broker(files.path(), None).await);
         let port = || orderly(free_port());
@@ -193,6 +195,7 @@ impl Mesh {
             settings: BTreeMap::new(),
             http: reqwest::Client::new(),
             parked: 0,
+            drain: DRAIN_DEADLINE,
             unchecked: false,
             files: Some(files),
         };
@@ -297,31 +300,31 @@ impl Mesh {
     /// A client of the allocation context, with a token from [`Mesh::token`].
     #[must_use]
     pub fn allocation(&self, token: &str) -> AllocationClient {
-        AllocationClient::with_interceptor(self.channel("allocation"), Bearer::new(token))
+        AllocationClient::new(self.known("allocation", token))
     }
 
     /// A client of the driving context, with a token from [`Mesh::token`].
     #[must_use]
     pub fn driving(&self, token: &str) -> DrivingClient {
-        DrivingClient::with_interceptor(self.channel("driving"), Bearer::new(token))
+        DrivingClient::new(self.known("driving", token))
     }
 
     /// A client of the payment context, with a token from [`Mesh::token`].
     #[must_use]
     pub fn payment(&self, token: &str) -> PaymentClient {
-        PaymentClient::with_interceptor(self.channel("payment"), Bearer::new(token))
+        PaymentClient::new(self.known("payment", token))
     }
 
     /// A client of the dashboard context, with a token from [`Mesh::token`].
     #[must_use]
     pub fn dashboard(&self, token: &str) -> DashboardClient {
-        DashboardClient::with_interceptor(self.channel("dashboard"), Bearer::new(token))
+        DashboardClient::new(self.known("dashboard", token))
     }
 
     /// A client of the message context, with a token from [`Mesh::token`].
     #[must_use]
     pub fn message(&self, token: &str) -> MessageClient {
-        MessageClient::with_interceptor(self.channel("message"), Bearer::new(token))
+        MessageClient::new(self.known("message", token))
     }
 
     /// A connection to a context that is made when it is first used.
@@ -331,6 +334,10 @@ impl Mesh {
     #[must_use]
     pub fn channel(&self, context: &str) -> Channel {
         lazy(&format!("http://{}", self.address(context)))
+    }
+
+    fn known(&self, context: &str, token: &str) -> Known {
+        Known::new(self.channel(context), Bearer::new(token))
     }
 
     /// A gRPC connection to the gateway that is made when it is first used.
@@ -422,6 +429,11 @@ impl Mesh {
         self.parked = events;
     }
 
+    /// How long the mesh may take to drain at the end; 15 seconds when nothing is said.
+    pub const fn drains_within(&mut self, deadline: Duration) {
+        self.drain = deadline;
+    }
+
     /// The test leaves the mesh broken on purpose: nothing is checked at the end.
     pub const fn unchecked(&mut self) {
         self.unchecked = true;
@@ -496,7 +508,7 @@ impl Mesh {
 
     /// What is wrong with the promises.
     async fn broken_promises(&self) -> Vec<String> {
-        let end = Instant::now() + DRAIN_DEADLINE;
+        let end = Instant::now() + self.drain;
         loop {
             let mut broken = Vec::new();
             let mut parked = 0;

@@ -257,7 +257,9 @@ impl Postgres {
         let pid_file = self.data().join("postmaster.pid");
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-p").arg(self.port.to_string());
-        for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=400"] {
+        for setting in
+            ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=400"]
+        {
             command.args(["-c", setting]);
         }
         if self.durability == Durability::Fast {

@@ -56,11 +56,14 @@ impl Proxy {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (orders, order) = watch::channel((0, Fault::Pass));
         let (obey, obeyed) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("fault-proxy".to_owned()).spawn(move || {
-            if let Err(error) = runtime.block_on(serve(listener, address, upstream, order, &obey)) {
-                eprintln!("the fault proxy on {address} gave up: {error}");
-            }
-        })?;
+        let thread =
+            std::thread::Builder::new().name("fault-proxy".to_owned()).spawn(move || {
+                if let Err(error) =
+                    runtime.block_on(serve(listener, address, upstream, order, &obey))
+                {
+                    eprintln!("the fault proxy on {address} gave up: {error}");
+                }
+            })?;
         Ok(Self { address, orders: Some(orders), obeyed, thread: Some(thread) })
     }
 

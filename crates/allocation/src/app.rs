@@ -1,0 +1,181 @@
+//! The use cases: what customers may do, and what the clock does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::{
+    Actor, AllocationId, Cause, Clock, DriverId, DrivingId, Failure, Page, PageRequest, Recorded,
+    Repository,
+};
+use platform::lease::Lease;
+use platform::shutdown::Shutdown;
+use platform::store::{Store, Watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::Config;
+use crate::domain::{Allocation, Filter, State, Wish, open_allocation_exists};
+
+/// The allocations of all customers.
+pub struct Allocations {
+    store: Store<Allocation>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+}
+
+/// What every use case answers with.
+pub type Outcome = Result<Recorded<Allocation>, Failure>;
+
+impl Allocations {
+    /// The allocations in this store.
+    pub fn new(store: Store<Allocation>, clock: Arc<dyn Clock>, config: Config) -> Allocations {
+        Allocations { store, clock, config }
+    }
+
+    /// A customer asks for a car. The store's constraint on open slots decides races; another slot
+    /// is tried only when one is taken.
+    pub async fn request(&self, cause: &Cause, wish: Wish) -> Outcome {
+        let max = self.config.max_open_per_customer;
+        for slot in 0..max {
+            let id = AllocationId(self.clock.new_id());
+            let (allocation, events) = Allocation::request(
+                id, wish.clone(), slot, self.clock.now(), self.config.expire_after());
+            match self.store.create(cause, allocation, events).await {
+                Err(Failure::Rejected(no)) if no == open_allocation_exists(1) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(open_allocation_exists(max).into())
+    }
+
+    /// A customer wants to cancel. Waits `patience` for driving's decision; after that the answer
+    /// is CANCELLING, and the decision comes later.
+    pub async fn cancel(
+        &self,
+        cause: &Cause,
+        id: AllocationId,
+        reason: String,
+        etag: Option<String>,
+        patience: Duration,
+    ) -> Outcome {
+        let decision = move |allocation: &mut Recorded<Allocation>| {
+            allocation.require_etag(etag.as_deref())?;
+            allocation.cancel(reason)
+        };
+        let allocation = self.store.change(cause, id.0, decision).await?;
+        let allocation = self.decided(allocation, &cause.actor, patience).await?;
+        allocation.cancel_outcome()?;
+        Ok(allocation)
+    }
+
+    async fn decided(
+        &self,
+        mut allocation: Recorded<Allocation>,
+        actor: &Actor,
+        patience: Duration,
+    ) -> Outcome {
+        let deadline = Instant::now() + patience;
+        let mut watch = self.store.watch(actor, allocation.id.0, allocation.revision);
+        while allocation.state == State::Cancelling {
+            match timeout_at(deadline, watch.next()).await {
+                Ok(change) => allocation = change?,
+                Err(_) => break,
+            }
+        }
+        Ok(allocation)
+    }
+
+    /// One allocation that the actor may see.
+    pub async fn get(&self, actor: &Actor, id: AllocationId) -> Outcome {
+        self.store.get(actor, id.0).await
+    }
+
+    /// The allocations that the actor may see, newest first.
+    pub async fn list(
+        &self,
+        actor: &Actor,
+        filter: &Filter,
+        page: &PageRequest,
+    ) -> Result<Page<Recorded<Allocation>>, Failure> {
+        self.store.list(actor, filter, page).await
+    }
+
+    /// Follows one allocation from after this revision on.
+    pub fn watch(&self, actor: &Actor, id: AllocationId, after: i64) -> Watch<Allocation> {
+        self.store.watch(actor, id.0, after)
+    }
+
+    /// Calls off what no driver has accepted in time; answers how many there were.
+    pub async fn expire_unanswered(&self) -> Result<usize, Failure> {
+        let now = self.clock.now();
+        let timer = Actor::service(crate::NAME);
+        let overdue = Filter { overdue_at: Some(now), ..Filter::default() };
+        let page = PageRequest { size: 100, after: None };
+        let overdue = self.store.list(&timer, &overdue, &page).await?.items;
+        for allocation in &overdue {
+            let cause = Cause {
+                id: self.clock.new_id(),
+                actor: timer.clone(),
+                fingerprint: String::new(),
+                trace: None,
+                origin: None,
+            };
+            self.store.change(&cause, allocation.id.0, move |a| Ok(a.expire(now))).await?;
+        }
+        Ok(overdue.len())
+    }
+
+    /// A driving has been opened.
+    pub async fn driving_opened(&self, by: &Cause, id: AllocationId, driving: DrivingId) -> Outcome {
+        self.store.change(by, id.0, move |a| Ok(a.driving_opened(driving))).await
+    }
+
+    /// A driver has accepted.
+    pub async fn driving_approved(&self, by: &Cause, id: AllocationId, driver: DriverId) -> Outcome {
+        self.store.change(by, id.0, move |a| Ok(a.driving_approved(driver))).await
+    }
+
+    /// The driving has started.
+    pub async fn driving_started(&self, by: &Cause, id: AllocationId) -> Outcome {
+        self.store.change(by, id.0, |a| Ok(a.driving_started())).await
+    }
+
+    /// The driving has reached its end.
+    pub async fn driving_finished(&self, by: &Cause, id: AllocationId) -> Outcome {
+        self.store.change(by, id.0, |a| Ok(a.driving_finished())).await
+    }
+
+    /// The driving has been called off.
+    pub async fn driving_cancelled(&self, by: &Cause, id: AllocationId) -> Outcome {
+        self.store.change(by, id.0, |a| Ok(a.driving_cancelled())).await
+    }
+
+    /// The driving goes on.
+    pub async fn driving_cancel_rejected(
+        &self,
+        by: &Cause,
+        id: AllocationId,
+        driving: State,
+    ) -> Outcome {
+        self.store.change(by, id.0, move |a| Ok(a.driving_cancel_rejected(driving))).await
+    }
+}
+
+/// The clock's own use case, in one replica at a time.
+pub(crate) async fn expiry(allocations: Arc<Allocations>, lease: Lease, tasks: Shutdown) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = tasks.cancelled() => break,
+            _ = tick.tick() => {}
+        }
+        let outcome = match lease.hold().await {
+            Ok(true) => allocations.expire_unanswered().await.map(|_| ()),
+            Ok(false) => Ok(()),
+            Err(error) => Err(platform::db::failure(error)),
+        };
+        if let Err(failure) = outcome {
+            tracing::warn!(%failure, "expiry waits for the database");
+        }
+    }
+    lease.release().await.ok();
+}

@@ -1,0 +1,283 @@
+//! The fold: what an event makes of a ride.
+//!
+//! Pure, and the same whether an event comes once or many times: of each aggregate only what is
+//! newer than what has been folded counts. Allocation publishes no event when a driver accepts,
+//! starts or finishes; where the allocation then stands follows from the driving's events.
+
+use kernel::PaymentId;
+use platform::broker::Delivery;
+use prost::{DecodeError, Message};
+use proto::allocation::v1::allocation::State as Allocation;
+use proto::allocation::v1::allocation_cancel_requested::CancelCause;
+use proto::allocation::v1::{
+    AllocationCancelRequested, AllocationCancelled, AllocationExpired, AllocationRequested,
+};
+use proto::driving::v1::driving::State as Driving;
+use proto::driving::v1::{
+    DrivingApproved, DrivingCancelRejected, DrivingCancelled, DrivingFinished, DrivingOpened,
+    DrivingPaymentSettled, DrivingStarted,
+};
+use proto::payment::v1::payment::State as Payment;
+use proto::payment::v1::{PaymentApproved, PaymentDeclined, PaymentDeferred, PaymentRefunded};
+use proto::r#type::v1::Place as WirePlace;
+use proto::words::parse_time;
+
+pub(crate) use crate::entity::Model as DrivingInfo;
+use crate::entity::{Entry, Location, Place};
+
+/// An event in the life of a ride, by the aggregate it happened to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Event {
+    Allocation(AllocationEvent),
+    Driving(DrivingEvent),
+    Payment(PaymentEvent),
+}
+
+/// What can happen to an allocation.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AllocationEvent {
+    Requested(AllocationRequested),
+    CancelRequested(AllocationCancelRequested),
+    Cancelled(AllocationCancelled),
+    Expired(AllocationExpired),
+}
+
+/// What can happen to a driving.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum DrivingEvent {
+    Opened(DrivingOpened),
+    Approved(DrivingApproved),
+    Started(DrivingStarted),
+    Finished(DrivingFinished),
+    Cancelled(DrivingCancelled),
+    CancelRejected(DrivingCancelRejected),
+    PaymentSettled(DrivingPaymentSettled),
+}
+
+/// What can happen to a payment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum PaymentEvent {
+    Approved(PaymentApproved),
+    Deferred(PaymentDeferred),
+    Declined(PaymentDeclined),
+    Refunded(PaymentRefunded),
+}
+
+impl Event {
+    /// Reads an event; `None` when its kind is not one that this version knows.
+    pub(crate) fn decode(kind: &str, payload: &[u8]) -> Result<Option<Event>, DecodeError> {
+        use {AllocationEvent as A, DrivingEvent as D, PaymentEvent as P};
+        Ok(Some(match kind {
+            "taxi.allocation.v1.AllocationRequested" => A::Requested(read(payload)?).into(),
+            "taxi.allocation.v1.AllocationCancelRequested" => {
+                A::CancelRequested(read(payload)?).into()
+            }
+            "taxi.allocation.v1.AllocationCancelled" => A::Cancelled(read(payload)?).into(),
+            "taxi.allocation.v1.AllocationExpired" => A::Expired(read(payload)?).into(),
+            "taxi.driving.v1.DrivingOpened" => D::Opened(read(payload)?).into(),
+            "taxi.driving.v1.DrivingApproved" => D::Approved(read(payload)?).into(),
+            "taxi.driving.v1.DrivingStarted" => D::Started(read(payload)?).into(),
+            "taxi.driving.v1.DrivingFinished" => D::Finished(read(payload)?).into(),
+            "taxi.driving.v1.DrivingCancelled" => D::Cancelled(read(payload)?).into(),
+            "taxi.driving.v1.DrivingCancelRejected" => D::CancelRejected(read(payload)?).into(),
+            "taxi.driving.v1.DrivingPaymentSettled" => D::PaymentSettled(read(payload)?).into(),
+            "taxi.payment.v1.PaymentApproved" => P::Approved(read(payload)?).into(),
+            "taxi.payment.v1.PaymentDeferred" => P::Deferred(read(payload)?).into(),
+            "taxi.payment.v1.PaymentDeclined" => P::Declined(read(payload)?).into(),
+            "taxi.payment.v1.PaymentRefunded" => P::Refunded(read(payload)?).into(),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+fn read<M: Message + Default>(payload: &[u8]) -> Result<M, DecodeError> {
+    M::decode(payload)
+}
+
+impl From<AllocationEvent> for Event {
+    fn from(event: AllocationEvent) -> Event {
+        Event::Allocation(event)
+    }
+}
+
+impl From<DrivingEvent> for Event {
+    fn from(event: DrivingEvent) -> Event {
+        Event::Driving(event)
+    }
+}
+
+impl From<PaymentEvent> for Event {
+    fn from(event: PaymentEvent) -> Event {
+        Event::Payment(event)
+    }
+}
+
+impl DrivingInfo {
+    /// The ride that this event belongs to, before anything is known of it.
+    pub(crate) fn before(first: &Delivery) -> DrivingInfo {
+        DrivingInfo {
+            id: first.correlation,
+            create_time: first.time.micros(),
+            ..DrivingInfo::default()
+        }
+    }
+
+    /// Folds one event; false when it has been folded before and nothing changes.
+    pub(crate) fn fold(&mut self, happened: &Delivery, event: &Event) -> bool {
+        let folded = match event {
+            Event::Allocation(_) => &mut self.allocation_version,
+            Event::Driving(_) => &mut self.driving_version,
+            Event::Payment(_) => &mut self.payment_version,
+        };
+        if happened.version <= *folded {
+            return false;
+        }
+        *folded = happened.version;
+        match event {
+            Event::Allocation(event) => self.fold_allocation(event),
+            Event::Driving(event) => {
+                self.driving = Some(happened.aggregate);
+                self.fold_driving(event);
+            }
+            Event::Payment(event) => {
+                self.payment = Some(happened.aggregate);
+                self.fold_payment(event);
+            }
+        }
+        self.note(happened);
+        true
+    }
+
+    fn fold_allocation(&mut self, event: &AllocationEvent) {
+        match event {
+            AllocationEvent::Requested(event) => {
+                self.journey(&event.customer, event.pickup.as_ref(), event.destination.as_ref());
+                self.create_time = micros(event.request_time.as_ref()).unwrap_or(self.create_time);
+                self.stands(Allocation::Requested);
+            }
+            AllocationEvent::CancelRequested(event) => match event.cause() {
+                CancelCause::Customer => self.stands(Allocation::Cancelling),
+                // Nobody accepted yet: it is still the request it was until it expires.
+                CancelCause::Unanswered | CancelCause::Unspecified => {}
+            },
+            AllocationEvent::Cancelled(event) => {
+                self.cancel_reason.clone_from(&event.reason);
+                self.stands(Allocation::Cancelled);
+            }
+            AllocationEvent::Expired(_) => self.stands(Allocation::Expired),
+        }
+    }
+
+    fn fold_driving(&mut self, event: &DrivingEvent) {
+        match event {
+            DrivingEvent::Opened(event) => {
+                self.journey(&event.customer, event.pickup.as_ref(), event.destination.as_ref());
+                self.driving_status = Driving::Requested.into();
+            }
+            DrivingEvent::Approved(event) => {
+                self.driver.clone_from(&event.driver);
+                self.drives(Driving::Approved);
+            }
+            DrivingEvent::Started(event) => {
+                self.start_time = micros(event.start_time.as_ref());
+                self.drives(Driving::Started);
+            }
+            DrivingEvent::Finished(event) => {
+                self.start_time = micros(event.start_time.as_ref()).or(self.start_time);
+                self.finish_time = micros(event.finish_time.as_ref());
+                self.fee = event.fare.as_ref().map(|fare| fare.units);
+                self.drives(Driving::Finished);
+                if self.payment_status == i32::from(Payment::Unspecified) {
+                    self.payment_status = Payment::Requested.into();
+                }
+            }
+            DrivingEvent::Cancelled(event) => {
+                self.cancel_reason.clone_from(&event.reason);
+                self.driving_status = Driving::Cancelled.into();
+            }
+            DrivingEvent::CancelRejected(event) => {
+                if let Some(state) = allocation_of(event.state()) {
+                    self.stands(state);
+                }
+            }
+            // Where the payment stands is payment's to tell; here is only which one it is.
+            DrivingEvent::PaymentSettled(event) => {
+                let named = event.payment.parse::<PaymentId>().ok();
+                self.payment = self.payment.or(named.map(|payment| payment.0));
+            }
+        }
+    }
+
+    fn fold_payment(&mut self, event: &PaymentEvent) {
+        let state = match event {
+            PaymentEvent::Approved(_) => Payment::Approved,
+            PaymentEvent::Deferred(_) => Payment::Deferred,
+            PaymentEvent::Declined(_) => Payment::Declined,
+            PaymentEvent::Refunded(event) => {
+                self.refunded = event.refunded_amount.as_ref().map_or(0, |amount| amount.units);
+                Payment::Refunded
+            }
+        };
+        self.payment_status = state.into();
+    }
+
+    fn journey(&mut self, customer: &str, from: Option<&WirePlace>, to: Option<&WirePlace>) {
+        customer.clone_into(&mut self.customer);
+        self.pickup = from.map(Place::from);
+        self.destination = to.map(Place::from);
+    }
+
+    fn stands(&mut self, state: Allocation) {
+        self.alloc_status = state.into();
+    }
+
+    /// The driving has moved on, and the allocation with it; but a driver's yes does not settle a
+    /// cancel that is still undecided.
+    fn drives(&mut self, state: Driving) {
+        self.driving_status = state.into();
+        let undecided = self.alloc_status == i32::from(Allocation::Cancelling);
+        match allocation_of(state) {
+            Some(Allocation::Approved) if undecided => {}
+            Some(allocation) => self.stands(allocation),
+            None => {}
+        }
+    }
+
+    fn note(&mut self, happened: &Delivery) {
+        let time = happened.time.micros();
+        self.update_time = self.update_time.max(time);
+        self.sequence = i64::try_from(happened.sequence).unwrap_or(i64::MAX);
+        self.timeline.0.push(Entry {
+            event: happened.event().to_owned(),
+            time,
+            id: happened.id.to_string(),
+        });
+    }
+}
+
+/// Where an allocation stands when its driving stands here; a cancelled driving leaves it open
+/// whether it was cancelled or has expired.
+fn allocation_of(driving: Driving) -> Option<Allocation> {
+    match driving {
+        Driving::Requested => Some(Allocation::Requested),
+        Driving::Approved => Some(Allocation::Approved),
+        Driving::Started => Some(Allocation::DrivingStarted),
+        Driving::Finished => Some(Allocation::DrivingFinished),
+        Driving::Cancelled | Driving::Unspecified => None,
+    }
+}
+
+fn micros(time: Option<&prost_types::Timestamp>) -> Option<i64> {
+    time.map(|time| parse_time(time).micros())
+}
+
+impl From<&WirePlace> for Place {
+    fn from(place: &WirePlace) -> Place {
+        let location = place.location.as_ref();
+        Place {
+            address: place.address.clone(),
+            location: location
+                .map(|at| Location { latitude: at.latitude, longitude: at.longitude }),
+        }
+    }
+}

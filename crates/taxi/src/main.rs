@@ -1,0 +1,128 @@
+//! `taxi`: the whole service in one program.
+//!
+//! | command | does |
+//! |---|---|
+//! | `dev` | runs everything on this machine: all contexts, a broker, tokens, a payment provider |
+//! | `serve`, `migrate`, `config` | run contexts in production, prepare their databases, explain |
+//! | `call`, `list`, `describe`, `token` | speak to a running mesh from the command line |
+//! | `demo` | people simulated through the public API |
+//! | `issuer`, `provider-sim` | the development parts as processes of their own |
+//!
+//! Data goes to stdout, everything else to stderr; the exit codes are in [`exit`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use platform::telemetry;
+use tracing::Level;
+
+mod cmd;
+mod config;
+mod contexts;
+mod exit;
+mod mesh;
+mod output;
+mod ports;
+mod provider_sim;
+mod ready;
+mod reflection;
+
+use cmd::{call, demo, describe, dev, issuer, list, migrate, serve, token};
+use exit::Exit;
+
+/// 택시: an open ride-hailing backend.
+#[derive(Debug, Parser)]
+#[command(name = "taxi", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Global {
+    /// How data is printed.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub(crate) output: output::Format,
+    /// The file with the addresses of a mesh: written by what serves, read by what calls.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::Args),
+    Serve(serve::Args),
+    Migrate(migrate::Args),
+    Config(cmd::config::Args),
+    Demo(demo::Args),
+    Call(call::Args),
+    List,
+    Describe(describe::Args),
+    Token(token::Args),
+    Issuer(issuer::Args),
+    ProviderSim(cmd::provider_sim::Args),
+    /// Print the completions for a shell: `source <(taxi completions bash)`.
+    Completions {
+        shell: clap_complete::Shell,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let ended = match start_logging(&command) {
+        Ok(()) => run(command, &global).await,
+        Err(exit) => Err(exit),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}
+
+/// Production speaks to a log collector, everything else to a person who does not want to read logs.
+fn start_logging(command: &Command) -> Result<(), Exit> {
+    Ok(match command {
+        Command::Serve(serve) => telemetry::init(serve.log_format(), Level::INFO)?,
+        _ => telemetry::init(telemetry::Format::Pretty, Level::WARN)?,
+    })
+}
+
+async fn run(command: Command, global: &Global) -> Result<(), Exit> {
+    match command {
+        // Those that serve stop cleanly at a signal.
+        Command::Dev(args) => dev::run(args, global).await,
+        Command::Serve(args) => serve::run(args, global).await,
+        Command::Issuer(args) => issuer::run(args, global).await,
+        Command::ProviderSim(args) => cmd::provider_sim::run(args, global).await,
+        // All others just end.
+        command => tokio::select! {
+            ended = work(command, global) => ended,
+            _ = tokio::signal::ctrl_c() => Err(Exit::interrupted()),
+        },
+    }
+}
+
+async fn work(command: Command, global: &Global) -> Result<(), Exit> {
+    match command {
+        Command::Migrate(args) => migrate::run(args, global).await,
+        Command::Config(args) => cmd::config::run(args, global),
+        Command::Demo(args) => demo::run(args, global).await,
+        Command::Call(args) => call::run(args, global).await,
+        Command::List => list::run(global).await,
+        Command::Describe(args) => describe::run(args, global).await,
+        Command::Token(args) => token::run(args, global).await,
+        Command::Completions { shell } => completions(shell),
+        _ => unreachable!(),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "taxi", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
+}

