@@ -38,7 +38,12 @@ impl Allocations {
         for slot in 0..max {
             let id = AllocationId(self.clock.new_id());
             let (allocation, events) = Allocation::request(
-                id, wish.clone(), slot, self.clock.now(), self.config.expire_after());
+                id,
+                wish.clone(),
+                slot,
+                self.clock.now(),
+                self.config.expire_after(),
+            );
             match self.store.create(cause, allocation, events).await {
                 Err(Failure::Rejected(no)) if no == open_allocation_exists(1) => {}
                 outcome => return outcome,
@@ -125,12 +130,22 @@ impl Allocations {
     }
 
     /// A driving has been opened.
-    pub async fn driving_opened(&self, by: &Cause, id: AllocationId, driving: DrivingId) -> Outcome {
+    pub async fn driving_opened(
+        &self,
+        by: &Cause,
+        id: AllocationId,
+        driving: DrivingId,
+    ) -> Outcome {
         self.store.change(by, id.0, move |a| Ok(a.driving_opened(driving))).await
     }
 
     /// A driver has accepted.
-    pub async fn driving_approved(&self, by: &Cause, id: AllocationId, driver: DriverId) -> Outcome {
+    pub async fn driving_approved(
+        &self,
+        by: &Cause,
+        id: AllocationId,
+        driver: DriverId,
+    ) -> Outcome {
         self.store.change(by, id.0, move |a| Ok(a.driving_approved(driver))).await
     }
 

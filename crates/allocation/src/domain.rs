@@ -229,10 +229,9 @@ impl Allocation {
                 self.state = State::Cancelled;
                 vec![Event::AllocationCancelled]
             }
-            State::DrivingStarted
-            | State::DrivingFinished
-            | State::Cancelled
-            | State::Expired => vec![],
+            State::DrivingStarted | State::DrivingFinished | State::Cancelled | State::Expired => {
+                vec![]
+            }
         }
     }
 
@@ -257,12 +256,16 @@ impl Allocation {
 
 /// The customer has as many open allocations as allowed.
 pub fn open_allocation_exists(max: u32) -> Rejection {
-    let message = format!("the customer has {max} open, as many as allowed: finish or cancel first");
+    let message =
+        format!("the customer has {max} open, as many as allowed: finish or cancel first");
     Rejection::precondition("OPEN_ALLOCATION_EXISTS", message)
 }
 
 fn already_started() -> Rejection {
-    Rejection::precondition("DRIVING_ALREADY_STARTED", "the driving has started: too late to cancel")
+    Rejection::precondition(
+        "DRIVING_ALREADY_STARTED",
+        "the driving has started: too late to cancel",
+    )
 }
 
 impl Aggregate for Allocation {
@@ -309,7 +312,11 @@ mod tests {
         ] {
             let mut allocation = in_state(state);
             let said = allocation.cancel("changed my mind".to_owned());
-            assert_eq!(said.map(|_| allocation.state).map_err(|no| no.reason), outcome, "{state:?}");
+            assert_eq!(
+                said.map(|_| allocation.state).map_err(|no| no.reason),
+                outcome,
+                "{state:?}"
+            );
         }
     }
 

@@ -51,10 +51,12 @@ impl Persist for Allocation {
         let pickup =
             PlaceColumns(row.pickup_address, row.pickup_latitude, row.pickup_longitude).place()?;
         let destination = PlaceColumns(
-            Some(row.destination_address), row.destination_latitude, row.destination_longitude,
+            Some(row.destination_address),
+            row.destination_latitude,
+            row.destination_longitude,
         );
         Ok(Recorded {
-            state: Allocation {
+            aggregate: Allocation {
                 id: AllocationId(row.id),
                 customer: CustomerId::from_subject(row.customer),
                 pickup,
@@ -76,7 +78,7 @@ impl Persist for Allocation {
     }
 
     fn to_row(recorded: &Recorded<Allocation>) -> ActiveModel {
-        let allocation = &recorded.state;
+        let allocation = &recorded.aggregate;
         let pickup = PlaceColumns::of(allocation.pickup.as_ref());
         let destination = PlaceColumns::of(Some(&allocation.destination));
         ActiveModel {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use kernel::{Actor, Aggregate, Clock, CustomerId, Failure, Recorded, Rejection, Role};
+use kernel::{
+    Actor, Aggregate, AllocationId, Clock, CustomerId, Failure, Recorded, Rejection, Role,
+};
 use platform::auth::Access;
 use platform::call::{Call, consistency_token, reply};
 use platform::page::{next_page_token, page_request};
@@ -60,9 +62,8 @@ impl AllocationService for Grpc {
         let call = Call::of(&request)?;
         let mut body = request.into_inner();
         let request_id = std::mem::take(&mut body.request_id);
-        let cause = call
-            .cause("RequestAllocation", &request_id, &body, &*self.clock)
-            .map_err(status)?;
+        let cause =
+            call.cause("RequestAllocation", &request_id, &body, &*self.clock).map_err(status)?;
         let wish = parse_wish(&call, body.allocation.unwrap_or_default()).map_err(status)?;
         self.allocations.request(&cause, wish).await.map(answer).map_err(status)
     }
@@ -72,7 +73,7 @@ impl AllocationService for Grpc {
         request: Request<wire::GetAllocationRequest>,
     ) -> Result<Response<wire::Allocation>, Status> {
         let call = Call::of(&request)?;
-        let id = request.get_ref().name.parse().map_err(status::<Rejection>)?;
+        let id = request.get_ref().name.parse::<AllocationId>().map_err(status)?;
         self.allocations.get(&call.actor, id).await.map(answer).map_err(status)
     }
 
@@ -102,7 +103,7 @@ impl AllocationService for Grpc {
         let request_id = std::mem::take(&mut body.request_id);
         let cause =
             call.cause("CancelAllocation", &request_id, &body, &*self.clock).map_err(status)?;
-        let id = body.name.parse().map_err(status::<Rejection>)?;
+        let id = body.name.parse::<AllocationId>().map_err(status)?;
         let etag = (!body.etag.is_empty()).then_some(body.etag);
         let patience = call.remaining().map_or(CANCEL_PATIENCE, |remaining| {
             remaining.saturating_sub(ANSWER_TIME).min(CANCEL_PATIENCE)
@@ -122,7 +123,7 @@ impl AllocationService for Grpc {
     ) -> Result<Response<Self::WatchAllocationStream>, Status> {
         let call = Call::of(&request)?;
         let body = request.into_inner();
-        let id = body.name.parse().map_err(status::<Rejection>)?;
+        let id = body.name.parse::<AllocationId>().map_err(status)?;
         let after = resumed_after(&body.name, &body.resume_token).map_err(status)?;
         // An unknown name is the call's own error, not the stream's first.
         self.allocations.get(&call.actor, id).await.map_err(status)?;
@@ -130,7 +131,7 @@ impl AllocationService for Grpc {
         let changes = futures::stream::unfold(Some(watch), |watch| async move {
             let mut watch = watch?;
             let change = watch.next().await;
-            let ends = change.as_ref().map_or(true, |change| change.state.state.is_final());
+            let ends = change.as_ref().map_or(true, |change| change.state.is_final());
             Some((change, (!ends).then_some(watch)))
         });
         let tasks = self.tasks.clone();
@@ -182,7 +183,7 @@ fn answer(recorded: Recorded<Allocation>) -> Response<wire::Allocation> {
 }
 
 fn allocation(recorded: &Recorded<Allocation>) -> wire::Allocation {
-    let this = &recorded.state;
+    let this = &recorded.aggregate;
     wire::Allocation {
         name: this.id.to_string(),
         customer: this.customer.to_string(),

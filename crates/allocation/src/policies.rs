@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kernel::{Cause, Failure, Rejection};
 use platform::broker::Delivery;
 use platform::consumer;
-use prost::{Message, Name};
+use prost::Name;
 use proto::driving::v1::driving::State as Driving;
 use proto::driving::v1::{
     DrivingApproved, DrivingCancelRejected, DrivingCancelled, DrivingFinished, DrivingOpened,

@@ -161,7 +161,7 @@ impl DrivingInfo {
                 CancelCause::Unanswered | CancelCause::Unspecified => {}
             },
             AllocationEvent::Cancelled(event) => {
-                self.cancel_reason.clone_from(&event.reason);
+                self.because(&event.reason);
                 self.stands(Allocation::Cancelled);
             }
             AllocationEvent::Expired(_) => self.stands(Allocation::Expired),
@@ -192,7 +192,7 @@ impl DrivingInfo {
                 }
             }
             DrivingEvent::Cancelled(event) => {
-                self.cancel_reason.clone_from(&event.reason);
+                self.because(&event.reason);
                 self.driving_status = Driving::Cancelled.into();
             }
             DrivingEvent::CancelRejected(event) => {
@@ -225,6 +225,12 @@ impl DrivingInfo {
         customer.clone_into(&mut self.customer);
         self.pickup = from.map(Place::from);
         self.destination = to.map(Place::from);
+    }
+
+    fn because(&mut self, reason: &str) {
+        if !reason.is_empty() {
+            reason.clone_into(&mut self.cancel_reason);
+        }
     }
 
     fn stands(&mut self, state: Allocation) {

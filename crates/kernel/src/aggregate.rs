@@ -23,7 +23,7 @@ pub trait Aggregate: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded<A> {
     /// The domain's own state.
-    pub state: A,
+    pub aggregate: A,
     /// Counts changes; the entity tag of the resource and the guard of the next write.
     pub revision: i64,
     /// Counts events; the aggregate version that consumers see, 1..n without a gap.
@@ -55,13 +55,13 @@ impl<A> Recorded<A> {
 impl<A> Deref for Recorded<A> {
     type Target = A;
     fn deref(&self) -> &A {
-        &self.state
+        &self.aggregate
     }
 }
 
 impl<A> DerefMut for Recorded<A> {
     fn deref_mut(&mut self) -> &mut A {
-        &mut self.state
+        &mut self.aggregate
     }
 }
 

@@ -138,10 +138,14 @@ mod tests {
 
     #[test]
     fn malformed_names_are_refused() {
-        for name in ["", "customers/", "drivers/C1", "customers/a/b", "customers/%zz", "customers/%"] {
+        for name in
+            ["", "customers/", "drivers/C1", "customers/a/b", "customers/%zz", "customers/%"]
+        {
             assert!(name.parse::<CustomerId>().is_err(), "{name}");
         }
-        for name in ["allocations/1", "drivings/0192f0c1-0000-7000-8000-000000000000", "allocations"] {
+        for name in
+            ["allocations/1", "drivings/0192f0c1-0000-7000-8000-000000000000", "allocations"]
+        {
             assert!(name.parse::<AllocationId>().is_err(), "{name}");
         }
     }

@@ -31,8 +31,7 @@ impl Location {
 
     /// The great-circle distance in metres, on a sphere of the earth's mean radius.
     pub fn distance(self, other: Location) -> f64 {
-        let (north, east) =
-            (other.latitude - self.latitude, other.longitude - self.longitude);
+        let (north, east) = (other.latitude - self.latitude, other.longitude - self.longitude);
         let half = |degrees: f64| (degrees.to_radians() / 2.0).sin().powi(2);
         let chord = half(north)
             + self.latitude.to_radians().cos() * other.latitude.to_radians().cos() * half(east);
@@ -64,7 +63,11 @@ impl Place {
             && (1..=Place::MAX_ADDRESS).contains(&address.chars().count());
         if !fits || address.contains(|c: char| c.is_control()) {
             let message = "must be 1..200 characters without control characters";
-            return Err(Rejection::invalid(&format!("{field}.address"), "INVALID_ADDRESS", message));
+            return Err(Rejection::invalid(
+                &format!("{field}.address"),
+                "INVALID_ADDRESS",
+                message,
+            ));
         }
         Ok(Place { address: address.to_owned(), location })
     }
@@ -96,9 +99,12 @@ mod tests {
 
     #[test]
     fn locations_are_on_the_globe() {
-        for (latitude, longitude, fits) in
-            [(37.56, 126.97, true), (-90.0, 180.0, true), (90.1, 0.0, false), (f64::NAN, 0.0, false)]
-        {
+        for (latitude, longitude, fits) in [
+            (37.56, 126.97, true),
+            (-90.0, 180.0, true),
+            (90.1, 0.0, false),
+            (f64::NAN, 0.0, false),
+        ] {
             assert_eq!(Location::parse("near", latitude, longitude).is_ok(), fits);
         }
     }

@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -164,9 +165,10 @@ impl Verifier {
         let validation = Validation { algorithms: vec![algorithm], ..self.0.validation.clone() };
         let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation)
             .map_err(|error| match error.kind() {
-                ErrorKind::ExpiredSignature => {
-                    Rejection::unauthenticated("TOKEN_EXPIRED", "the token has expired: get a new one")
-                }
+                ErrorKind::ExpiredSignature => Rejection::unauthenticated(
+                    "TOKEN_EXPIRED",
+                    "the token has expired: get a new one",
+                ),
                 _ => invalid(error.to_string()),
             })?
             .claims;
@@ -214,18 +216,24 @@ impl Verifier {
             let stale = keys.fetched.elapsed() > self.0.config.jwks_refresh;
             if stale && self.0.refresh.try_lock().is_ok() {
                 // Good enough for this token; the next ones get the new set.
-                let verifier = self.clone();
-                let seen = keys.fetched;
-                tokio::spawn(async move { verifier.refresh(Some(seen)).await });
+                drop(self.start_refresh(Some(keys.fetched)));
             }
             return Ok(key);
         }
-        self.refresh(known.map(|keys| keys.fetched)).await;
+        // It fails by a panic only, and then there are no new keys.
+        let _ = self.start_refresh(known.map(|keys| keys.fetched)).await;
         let Some(keys) = self.0.keys.borrow().clone() else {
             let message = "the identity provider cannot be asked for its keys";
             return Err(Rejection::unavailable("ISSUER_UNAVAILABLE", message));
         };
         keys.find(id).ok_or_else(|| invalid("signed with a key that is not the issuer's"))
+    }
+
+    /// A refresh as a task of its own: it goes on when the request that needs it gives up, else a
+    /// slow issuer and impatient callers would never come to an end.
+    fn start_refresh(&self, seen: Option<Instant>) -> JoinHandle<()> {
+        let verifier = self.clone();
+        tokio::spawn(async move { verifier.refresh(seen).await })
     }
 
     /// Asks the issuer for its keys, unless somebody has done so since the caller looked (`seen`),
@@ -478,6 +486,19 @@ impl ServiceTokens {
 
     /// A token that is good for a while.
     pub async fn token(&self) -> Result<String, Rejection> {
+        if let Ok(held) = self.0.held.try_lock()
+            && held.validity.is_some_and(|(renew, _)| Instant::now() < renew)
+        {
+            return Ok(held.token.clone());
+        }
+        // A task of its own, for the reason given at `Verifier::start_refresh`.
+        let source = self.clone();
+        let renewed = tokio::spawn(async move { source.renew().await }).await;
+        renewed.unwrap_or_else(|_| Err(no_token()))
+    }
+
+    /// One at a time; the others wait for the outcome.
+    async fn renew(&self) -> Result<String, Rejection> {
         let mut held = self.0.held.lock().await;
         let now = Instant::now();
         let good = match held.validity {
@@ -503,12 +524,13 @@ impl ServiceTokens {
                 }
             }
         }
-        if good {
-            return Ok(held.token.clone());
-        }
-        let message = "the identity provider cannot be asked for a token";
-        Err(Rejection::unavailable("ISSUER_UNAVAILABLE", message))
+        if good { Ok(held.token.clone()) } else { Err(no_token()) }
     }
+}
+
+fn no_token() -> Rejection {
+    let message = "the identity provider cannot be asked for a token";
+    Rejection::unavailable("ISSUER_UNAVAILABLE", message)
 }
 
 impl Credentials {
@@ -576,8 +598,7 @@ mod tests {
         let (issuer, asked) = issuer().await;
         let verifier = verifier(&issuer);
         let token = issuer.sign("auth0|C1", Role::Operator);
-        let expected =
-            Principal { subject: "auth0|C1".to_owned(), roles: vec![Role::Operator] };
+        let expected = Principal { subject: "auth0|C1".to_owned(), roles: vec![Role::Operator] };
         let (one, two) = tokio::join!(verifier.verify(&token), verifier.verify(&token));
         assert_eq!((one, two), (Ok(expected.clone()), Ok(expected)));
         // Discovery and key set, for two tokens at once: single-flight.

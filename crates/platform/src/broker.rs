@@ -100,7 +100,13 @@ impl Broker {
     }
 
     /// The subject of one event.
-    pub fn subject(&self, context: &str, event: &str, correlation: Uuid, aggregate: Uuid) -> String {
+    pub fn subject(
+        &self,
+        context: &str,
+        event: &str,
+        correlation: Uuid,
+        aggregate: Uuid,
+    ) -> String {
         let BrokerConfig { prefix, shards, .. } = &*self.config;
         // The last bits of a UUIDv7 are random, and the same to everybody for ever.
         let shard = correlation.as_u128() % u128::from((*shards).max(1));

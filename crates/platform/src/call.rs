@@ -263,9 +263,13 @@ mod tests {
         assert_eq!(cause(&keyed, "").expect("a cause").id.to_string(), key);
         let bare = call(&[]);
         assert_ne!(cause(&bare, "").expect("new").id, cause(&bare, "").expect("another").id);
-        for id in ["1", "00000000-0000-0000-0000-000000000000", "0192f0c17b6a7c3e9d2f3a5b8c7d6e5f"] {
+        for id in ["1", "00000000-0000-0000-0000-000000000000", "0192f0c17b6a7c3e9d2f3a5b8c7d6e5f"]
+        {
             let refused = cause(&bare, id).expect_err(id);
-            assert_eq!((refused.reason, refused.field.as_deref()), ("INVALID_REQUEST_ID", Some("request_id")));
+            assert_eq!(
+                (refused.reason, refused.field.as_deref()),
+                ("INVALID_REQUEST_ID", Some("request_id"))
+            );
         }
     }
 

@@ -9,7 +9,6 @@
 //! ```
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -27,7 +26,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt as _};
 
 use crate::auth::ServiceTokens;
 use crate::call::{Deadline, GRPC_TIMEOUT, read_timeout, write_timeout};
-use crate::status::{Chain, status};
+use crate::status::{Chain, sources, status};
 use crate::telemetry::current_traceparent;
 
 /// How long a connection may take to be made.
@@ -211,8 +210,7 @@ fn failed(error: BoxError) -> Status {
         return status(Failure::Internal(error));
     }
     // tonic's channel keeps the deadline too, and may be the first to notice.
-    let cause: &(dyn Error + 'static) = &*error;
-    if std::iter::successors(Some(cause), |it| it.source()).any(|it| it.is::<TimeoutExpired>()) {
+    if sources(&*error).any(|it| it.is::<TimeoutExpired>()) {
         return status(late());
     }
     // A connection that is closed under a call surfaces as anything, CANCELLED included.

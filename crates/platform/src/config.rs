@@ -157,7 +157,7 @@ fn sentence(error: &figment::Error) -> String {
     let from = error.metadata.as_ref().map(|it| format!(" ({})", source(it, &error.path)));
     let from = from.unwrap_or_default();
     match &error.kind {
-        Kind::UnknownField(_, known) if known.is_empty() => format!("unknown key {key}{from}"),
+        Kind::UnknownField(_, []) => format!("unknown key {key}{from}"),
         Kind::UnknownField(_, known) => {
             format!("unknown key {key}{from}: known here are {}", known.join(", "))
         }
@@ -212,10 +212,7 @@ pub mod duration {
     }
 
     /// Writes a duration, in the largest unit that keeps it whole.
-    pub fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let fits = |(_, unit): &&(&str, u64)| millis >= *unit && millis.is_multiple_of(*unit);
         let (name, unit) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[0]);
@@ -224,7 +221,10 @@ pub mod duration {
 }
 
 #[cfg(test)]
-#[expect(clippy::result_large_err, reason = "figment's jail, which isolates the environment, asks for it")]
+#[expect(
+    clippy::result_large_err,
+    reason = "figment's jail, which isolates the environment, asks for it"
+)]
 mod tests {
     use std::time::Duration;
 
@@ -277,13 +277,9 @@ mod tests {
             jail.set_env("HOUSE_SERVER__PATIENCE", "250ms");
             jail.set_env("HOUSE_LOG", "debug");
             let overrides = figment::util::map! { "name" => "arguments" };
-            let house = load::<House>(
-                DEFAULTS_TOML,
-                Some(Path::new("house.toml")),
-                "HOUSE_",
-                overrides,
-            )
-            .expect("a configuration");
+            let house =
+                load::<House>(DEFAULTS_TOML, Some(Path::new("house.toml")), "HOUSE_", overrides)
+                    .expect("a configuration");
             assert_eq!(house.value.name, "arguments");
             assert_eq!(house.value.server.concurrency, 7);
             assert_eq!(house.value.server.patience, Duration::from_millis(250));
@@ -297,7 +293,11 @@ mod tests {
                     ("database.url", r#""postgres://app:********@db/app""#, DEFAULTS),
                     ("name", r#""arguments""#, COMMAND_LINE),
                     ("server.concurrency", "7", "house.toml"),
-                    ("server.patience", r#""250ms""#, "environment variable HOUSE_SERVER__PATIENCE"),
+                    (
+                        "server.patience",
+                        r#""250ms""#,
+                        "environment variable HOUSE_SERVER__PATIENCE"
+                    ),
                 ]
             );
             Ok(())

@@ -105,7 +105,8 @@ pub trait Inbox: Send + Sync + 'static {
     /// Remembers that the event has been applied.
     fn applied(&self, event: &Delivery) -> impl Future<Output = Result<(), Failure>> + Send;
     /// Puts the event aside.
-    fn park(&self, event: &Delivery, why: &str) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn park(&self, event: &Delivery, why: &str)
+    -> impl Future<Output = Result<(), Failure>> + Send;
     /// Whether this replica is the one to consume.
     fn lead(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
     /// Lets another replica take over at once.
@@ -212,7 +213,9 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
         let mut backoff = Backoff::default();
         while !tasks.is_triggered() {
             let session = async {
-                if this.inbox.lead().await? { this.consume().await } else {
+                if this.inbox.lead().await? {
+                    this.consume().await
+                } else {
                     tokio::time::sleep(RENEWAL).await;
                     Ok(())
                 }

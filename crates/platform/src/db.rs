@@ -6,9 +6,8 @@ use std::time::Duration;
 use kernel::Failure;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, ExprTrait, RuntimeErr, SqlErr, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait, sqlx,
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExprTrait,
+    RuntimeErr, SqlErr, SqliteTransactionMode, TransactionOptions, TransactionTrait, sqlx,
 };
 use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
 use serde::Deserialize;
@@ -63,7 +62,10 @@ impl Db {
         let sqlite_transaction_mode =
             (self.backend() == DbBackend::Sqlite).then_some(SqliteTransactionMode::Immediate);
         self.write
-            .begin_with_options(TransactionOptions { sqlite_transaction_mode, ..Default::default() })
+            .begin_with_options(TransactionOptions {
+                sqlite_transaction_mode,
+                ..Default::default()
+            })
             .await
     }
 

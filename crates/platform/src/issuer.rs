@@ -286,9 +286,17 @@ mod tests {
             ("", 400, "unsupported_grant_type"),
             ("grant_type=password&client_id=C1", 400, "unsupported_grant_type"),
             ("grant_type=client_credentials&client_id=C1&scope=operator", 401, "invalid_client"),
-            ("grant_type=client_credentials&client_secret=dev&scope=operator", 401, "invalid_client"),
+            (
+                "grant_type=client_credentials&client_secret=dev&scope=operator",
+                401,
+                "invalid_client",
+            ),
             ("grant_type=client_credentials&client_id=C1&client_secret=dev", 400, "invalid_scope"),
-            ("grant_type=client_credentials&client_id=C1&client_secret=dev&scope=root", 400, "invalid_scope"),
+            (
+                "grant_type=client_credentials&client_id=C1&client_secret=dev&scope=root",
+                400,
+                "invalid_scope",
+            ),
             ("grant_type=a&grant_type=b", 400, "invalid_request"),
         ] {
             let answer = ask(form).await;

@@ -110,7 +110,10 @@ mod tests {
             assert_eq!(page, PageRequest { size, after: None });
         }
         let refused = page_request(-1, "", QUERY).expect_err("negative");
-        assert_eq!((refused.reason, refused.field.as_deref()), ("INVALID_PAGE_SIZE", Some("page_size")));
+        assert_eq!(
+            (refused.reason, refused.field.as_deref()),
+            ("INVALID_PAGE_SIZE", Some("page_size"))
+        );
     }
 
     #[test]

@@ -276,9 +276,8 @@ impl<V: View> Projection<V> {
             .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
             .exec_without_returning(self.db.writer())
             .await?;
-        let row = checkpoint::Entity::find_by_id((self.name.to_owned(), 0))
-            .one(self.db.writer())
-            .await?;
+        let row =
+            checkpoint::Entity::find_by_id((self.name.to_owned(), 0)).one(self.db.writer()).await?;
         Ok(row.ok_or("the checkpoint has vanished")?.sequence)
     }
 

@@ -32,6 +32,7 @@ use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -101,8 +102,11 @@ pub enum ServeError {
 pub struct Routes {
     name: &'static str,
     services: Vec<(&'static str, Access)>,
-    add: Vec<Box<dyn FnOnce(&mut RoutesBuilder) + Send>>,
+    add: Vec<Add>,
 }
+
+/// Puts one service among the others.
+type Add = Box<dyn FnOnce(&mut RoutesBuilder) + Send>;
 
 impl Routes {
     /// Nothing yet.
@@ -195,12 +199,6 @@ pub async fn serve(
                 .with_keepalive(Some(KEEPALIVE_INTERVAL)),
             drain,
         );
-    let report = readiness.follow(async |ready| {
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for name in std::iter::once("").chain(names.iter().copied()) {
-            reporter.set_service_status(name, status).await;
-        }
-    });
     let overdue = async {
         shutdown.cancelled().await;
         tokio::time::sleep(config.drain_delay + config.drain).await;
@@ -208,11 +206,27 @@ pub async fn serve(
     tokio::select! {
         // In this order: the health service has its say before the first request.
         biased;
-        () = report => Ok(()),
+        () = report(&readiness, &reporter, &names) => Ok(()),
         outcome = server => Ok(outcome?),
         () = overdue => {
             tracing::warn!(after = ?config.drain, "cut requests that were still in flight");
             Ok(())
+        }
+    }
+}
+
+/// Lets the health service say what readiness says, of the process and of each service.
+async fn report(readiness: &Readiness, reporter: &HealthReporter, names: &[&'static str]) {
+    let mut changes = readiness.subscribe();
+    loop {
+        let ready = changes.borrow_and_update().is_ready();
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in [""].iter().chain(names) {
+            reporter.set_service_status(name, status).await;
+        }
+        // An error would mean that readiness is gone, but we hold it.
+        if changes.changed().await.is_err() {
+            return;
         }
     }
 }

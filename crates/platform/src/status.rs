@@ -132,18 +132,20 @@ fn detailed(code: Code, reason: &str, message: &str, mut details: ErrorDetails) 
     Status::with_error_details(code, message, details)
 }
 
+/// An error, what caused it, what caused that.
+pub(crate) fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
 /// An error and the sources behind it, on one line.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        sources(self.0).skip(1).try_for_each(|source| write!(f, ": {source}"))
     }
 }
 
@@ -176,7 +178,10 @@ mod tests {
     fn a_state_conflict_is_a_precondition_failure() {
         let details = status(Rejection::precondition("ALREADY_DONE", "done")).get_error_details();
         let violations = &details.precondition_failure().expect("a conflict").violations;
-        assert_eq!((violations[0].r#type.as_str(), violations[0].subject.as_str()), ("ALREADY_DONE", ""));
+        assert_eq!(
+            (violations[0].r#type.as_str(), violations[0].subject.as_str()),
+            ("ALREADY_DONE", "")
+        );
     }
 
     #[test]

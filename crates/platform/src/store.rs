@@ -16,8 +16,8 @@ use kernel::{
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    Condition, ConnectionTrait, DatabaseTransaction, DbBackend, ExprTrait, IntoActiveModel, Order, QueryOrder,
-    QuerySelect, Set,
+    Condition, ConnectionTrait, DatabaseTransaction, DbBackend, ExprTrait, IntoActiveModel, Order,
+    QueryOrder, QuerySelect, Set,
 };
 use tokio::sync::broadcast;
 
@@ -276,7 +276,7 @@ impl<A: Persist> Repository<A> for Store<A> {
     ) -> Result<Recorded<A>, Failure> {
         let now = self.clock.now();
         let recorded = Recorded {
-            state: aggregate,
+            aggregate,
             revision: 1,
             version: events.len() as i64,
             create_time: now,
@@ -312,7 +312,7 @@ impl<A: Persist> Repository<A> for Store<A> {
 
         let mut after = before.clone();
         let events = decide(&mut after)?;
-        let changed = !events.is_empty() || after.state != before.state;
+        let changed = !events.is_empty() || after.aggregate != before.aggregate;
         if changed {
             after.revision += 1;
             after.version += events.len() as i64;
@@ -353,8 +353,7 @@ impl<A: Persist> Repository<A> for Store<A> {
         filter: &A::Filter,
         page: &PageRequest,
     ) -> Result<Page<Recorded<A>>, Failure> {
-        let mut query =
-            A::Entity::find().filter(A::visible_to(actor)).filter(A::matching(filter));
+        let mut query = A::Entity::find().filter(A::visible_to(actor)).filter(A::matching(filter));
         if let Some(after) = page.after {
             query = query.filter(Expr::col("id").lt(after));
         }
@@ -442,7 +441,8 @@ impl PlaceColumns {
     /// The place in the columns.
     pub fn place(self) -> Result<Option<Place>, CorruptRow> {
         let PlaceColumns(Some(address), latitude, longitude) = self else { return Ok(None) };
-        let location = latitude.zip(longitude).map(|(north, east)| Location::parse("", north, east));
+        let location =
+            latitude.zip(longitude).map(|(north, east)| Location::parse("", north, east));
         let place = location.transpose().and_then(|at| Place::parse("", &address, at));
         place.map(Some).map_err(|no| CorruptRow(no.to_string()))
     }

@@ -99,7 +99,10 @@ tokio::task_local! {
 
 impl Trace {
     /// A trace of its own.
-    #[expect(clippy::disallowed_methods, reason = "an id for people who read logs; nothing is decided on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an id for people who read logs; nothing is decided on it"
+    )]
     pub fn start() -> Trace {
         // Zero is no id; it comes up once in 2^64.
         let (trace_id, span_id) = (rand::random::<u128>().max(1), rand::random::<u64>().max(1));

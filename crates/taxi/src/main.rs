@@ -18,9 +18,11 @@ use platform::telemetry;
 use tracing::Level;
 
 mod cmd;
+mod codec;
 mod config;
 mod contexts;
 mod exit;
+mod http;
 mod mesh;
 mod output;
 mod ports;
@@ -52,21 +54,38 @@ pub(crate) struct Global {
     pub(crate) ready_file: Option<PathBuf>,
 }
 
+/// What it can do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Serve(Serve),
+    #[command(flatten)]
+    Work(Work),
+}
+
+/// What runs until a signal, and then stops cleanly.
+#[derive(Debug, Subcommand)]
+enum Serve {
     Dev(dev::Args),
     Serve(serve::Args),
+    Issuer(issuer::Args),
+    ProviderSim(cmd::provider_sim::Args),
+}
+
+/// What ends by itself, or at once when it is interrupted.
+#[derive(Debug, Subcommand)]
+enum Work {
     Migrate(migrate::Args),
     Config(cmd::config::Args),
     Demo(demo::Args),
     Call(call::Args),
+    /// List the methods that the running mesh offers.
     List,
     Describe(describe::Args),
     Token(token::Args),
-    Issuer(issuer::Args),
-    ProviderSim(cmd::provider_sim::Args),
-    /// Print the completions for a shell: `source <(taxi completions bash)`.
+    /// Print the completions for a shell, as in `source <(taxi completions bash)`.
     Completions {
+        /// For which shell.
         shell: clap_complete::Shell,
     },
 }
@@ -84,40 +103,43 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Production speaks to a log collector, everything else to a person who does not want to read logs.
+/// Production speaks to a log collector, all else to a person who came for something else.
 fn start_logging(command: &Command) -> Result<(), Exit> {
     Ok(match command {
-        Command::Serve(serve) => telemetry::init(serve.log_format(), Level::INFO)?,
+        Command::Serve(Serve::Serve(serve)) => telemetry::init(serve.log_format(), Level::INFO)?,
         _ => telemetry::init(telemetry::Format::Pretty, Level::WARN)?,
     })
 }
 
 async fn run(command: Command, global: &Global) -> Result<(), Exit> {
     match command {
-        // Those that serve stop cleanly at a signal.
-        Command::Dev(args) => dev::run(args, global).await,
-        Command::Serve(args) => serve::run(args, global).await,
-        Command::Issuer(args) => issuer::run(args, global).await,
-        Command::ProviderSim(args) => cmd::provider_sim::run(args, global).await,
-        // All others just end.
-        command => tokio::select! {
+        Command::Serve(command) => serve(command, global).await,
+        Command::Work(command) => tokio::select! {
             ended = work(command, global) => ended,
             _ = tokio::signal::ctrl_c() => Err(Exit::interrupted()),
         },
     }
 }
 
-async fn work(command: Command, global: &Global) -> Result<(), Exit> {
+async fn serve(command: Serve, global: &Global) -> Result<(), Exit> {
     match command {
-        Command::Migrate(args) => migrate::run(args, global).await,
-        Command::Config(args) => cmd::config::run(args, global),
-        Command::Demo(args) => demo::run(args, global).await,
-        Command::Call(args) => call::run(args, global).await,
-        Command::List => list::run(global).await,
-        Command::Describe(args) => describe::run(args, global).await,
-        Command::Token(args) => token::run(args, global).await,
-        Command::Completions { shell } => completions(shell),
-        _ => unreachable!(),
+        Serve::Dev(args) => dev::run(args, global).await,
+        Serve::Serve(args) => serve::run(args, global).await,
+        Serve::Issuer(args) => issuer::run(args, global).await,
+        Serve::ProviderSim(args) => cmd::provider_sim::run(args, global).await,
+    }
+}
+
+async fn work(command: Work, global: &Global) -> Result<(), Exit> {
+    match command {
+        Work::Migrate(args) => migrate::run(args, global).await,
+        Work::Config(args) => cmd::config::run(args, global),
+        Work::Demo(args) => demo::run(args, global).await,
+        Work::Call(args) => call::run(args, global).await,
+        Work::List => list::run(global).await,
+        Work::Describe(args) => describe::run(args, global).await,
+        Work::Token(args) => token::run(args, global).await,
+        Work::Completions { shell } => completions(shell),
     }
 }
 
@@ -125,4 +147,14 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Exit> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "taxi", &mut script);
     output::print(&String::from_utf8_lossy(&script))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
 }

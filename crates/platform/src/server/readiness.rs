@@ -14,14 +14,14 @@ use tokio::sync::watch;
 pub struct Readiness(Arc<watch::Sender<State>>);
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     checks: BTreeMap<&'static str, bool>,
     draining: bool,
     servers: usize,
 }
 
 impl State {
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         !self.draining && !self.checks.is_empty() && self.checks.values().all(|ready| *ready)
     }
 }
@@ -45,7 +45,7 @@ impl Readiness {
     /// Waits until requests make sense.
     pub async fn ready(&self) {
         // It ends with an error only when the sender is gone, and that is ourselves.
-        let _ = self.0.subscribe().wait_for(State::is_ready).await;
+        let _ = self.subscribe().wait_for(State::is_ready).await;
     }
 
     /// What is not ready.
@@ -61,16 +61,9 @@ impl Readiness {
         self.0.send_if_modified(|state| !std::mem::replace(&mut state.draining, true));
     }
 
-    /// Calls with the present answer and each new one, until dropped.
-    pub(super) async fn follow(&self, mut tell: impl AsyncFnMut(bool)) {
-        let mut changes = self.0.subscribe();
-        loop {
-            let ready = changes.borrow_and_update().is_ready();
-            tell(ready).await;
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
+    /// The present state and each new one.
+    pub(super) fn subscribe(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
     }
 
     /// Counts a server for as long as it serves.
@@ -81,7 +74,7 @@ impl Readiness {
 
     /// Waits until no server serves any more.
     pub(super) async fn drained(&self) {
-        let _ = self.0.subscribe().wait_for(|state| state.servers == 0).await;
+        let _ = self.subscribe().wait_for(|state| state.servers == 0).await;
     }
 }
 

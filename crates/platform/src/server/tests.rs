@@ -10,12 +10,11 @@ use tokio::task::JoinHandle;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataMap;
 use tonic::server::Grpc;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_prost::ProstCodec;
-use tower::{ServiceExt as _, service_fn};
+use tower::service_fn;
 
 use super::*;
 use crate::auth::{AuthConfig, ServiceTokens};
@@ -38,6 +37,8 @@ const ACCESS: Access = Access(&[
 struct Kitchen {
     /// Told when somebody begins to wait.
     waiting: Arc<Notify>,
+    /// Lets somebody who waits go on.
+    go_on: Arc<Notify>,
     /// Itself, as a neighbour sees it.
     neighbour: Unary,
 }
@@ -47,11 +48,17 @@ impl NamedService for Kitchen {
 }
 
 impl Kitchen {
-    async fn answer(self, method: &str, request: Request<String>) -> Result<Response<String>, Status> {
+    async fn answer(
+        self,
+        method: &str,
+        request: Request<String>,
+    ) -> Result<Response<String>, Status> {
         let call = Call::of(&request)?;
         let Actor { role, subject } = call.actor;
         match method {
-            "Greet" => Ok(Response::new(format!("{} {subject} {}", role.as_str(), request.get_ref()))),
+            "Greet" => {
+                Ok(Response::new(format!("{} {subject} {}", role.as_str(), request.get_ref())))
+            }
             "Leak" => Err(Status::internal("password=hunter2")),
             "Break" => panic!("on purpose"),
             "Forward" => {
@@ -61,7 +68,8 @@ impl Kitchen {
             }
             _ => {
                 self.waiting.notify_one();
-                std::future::pending().await
+                self.go_on.notified().await;
+                Ok(Response::new("done".to_owned()))
             }
         }
     }
@@ -81,8 +89,8 @@ impl Service<http::Request<tonic::body::Body>> for Kitchen {
         Box::pin(async move {
             let path = request.uri().path().to_owned();
             let method = path.rsplit('/').next().unwrap_or_default().to_owned();
-            let mut grpc = Grpc::new(ProstCodec::<String, String>::default())
-                .max_decoding_message_size(1024);
+            let mut grpc =
+                Grpc::new(ProstCodec::<String, String>::default()).max_decoding_message_size(1024);
             if method == "Watch" {
                 let watch = service_fn(async |_: Request<String>| {
                     let first = stream::iter([Ok::<_, Status>("first".to_owned())]);
@@ -106,25 +114,24 @@ struct House {
     readiness: Readiness,
     shutdown: Shutdown,
     waiting: Arc<Notify>,
+    go_on: Arc<Notify>,
     served: JoinHandle<Result<(), ServeError>>,
 }
 
 impl House {
     async fn open(config: ServerConfig) -> House {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let issuer = Issuer::new(
-            format!("http://{}", listener.local_addr().expect("an address")),
-            "house",
-        );
+        let issuer =
+            Issuer::new(format!("http://{}", listener.local_addr().expect("an address")), "house");
         let router = issuer.clone().router();
         tokio::spawn(async move { axum::serve(listener, router).await });
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
-        let waiting = Arc::new(Notify::new());
+        let (waiting, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let neighbour = neighbour(&address, &issuer, Duration::from_secs(20));
-        let kitchen = Kitchen { waiting: waiting.clone(), neighbour };
+        let kitchen = Kitchen { waiting: waiting.clone(), go_on: go_on.clone(), neighbour };
         let served = tokio::spawn(serve(
             listener,
             vec![Routes::new("kitchen").service(kitchen, ACCESS)],
@@ -134,7 +141,7 @@ impl House {
             config,
             shutdown.clone(),
         ));
-        House { address, issuer, readiness, shutdown, waiting, served }
+        House { address, issuer, readiness, shutdown, waiting, go_on, served }
     }
 
     fn neighbour(&self, deadline: Duration) -> Unary {
@@ -198,15 +205,17 @@ async fn a_neighbour_is_answered_and_known() {
 async fn only_those_in_the_table_get_in() {
     let house = House::open(ServerConfig::default()).await;
     let operator = house.bearer(Role::Operator);
-    let ask = async |method, headers: &[(&'static str, &str)]| {
-        refused(house.ask(method, headers).await)
-    };
+    let ask =
+        async |method, headers: &[(&'static str, &str)]| refused(house.ask(method, headers).await);
     assert_eq!(ask("Greet", &[]).await, (Code::Unauthenticated, "TOKEN_MISSING".to_owned()));
     let wrong = [("authorization", "Bearer nonsense")];
     assert_eq!(ask("Greet", &wrong).await, (Code::Unauthenticated, "TOKEN_INVALID".to_owned()));
     let operator = [("authorization", operator.as_str())];
     assert_eq!(house.ask("Greet", &operator).await.expect("in the table"), "operator K1 tea");
-    assert_eq!(ask("Wait", &operator).await, (Code::PermissionDenied, "ROLE_NOT_ALLOWED".to_owned()));
+    assert_eq!(
+        ask("Wait", &operator).await,
+        (Code::PermissionDenied, "ROLE_NOT_ALLOWED".to_owned())
+    );
     // The service would answer, but nobody said who may ask.
     assert_eq!(ask("Hidden", &operator).await, (Code::Unimplemented, "UNKNOWN_METHOD".to_owned()));
 }
@@ -285,8 +294,7 @@ async fn health_follows_readiness_and_needs_no_token() {
     let mut client = HealthClient::new(channel(&house.address));
     let mut watch = client.watch(watch).await.expect("a stream").into_inner();
     let mut next = async || watch.message().await.map(|it| it.expect("no end yet").status);
-    let (serving, not_serving) =
-        (ServingStatus::Serving as i32, ServingStatus::NotServing as i32);
+    let (serving, not_serving) = (ServingStatus::Serving as i32, ServingStatus::NotServing as i32);
     assert_eq!(next().await.expect("a status"), not_serving);
     house.readiness.set("database", true);
     assert_eq!(next().await.expect("a status"), serving);
@@ -311,15 +319,42 @@ async fn a_drain_ends_streams_and_lets_requests_finish() {
     let mut watch = watch.into_inner();
     assert_eq!(watch.message().await.expect("an item").as_deref(), Some("first"));
 
+    let in_flight = tokio::spawn(ask(house.neighbour(PATIENCE), "Wait", ""));
+    house.waiting.notified().await;
+
     house.shutdown.trigger();
     let end = watch.message().await.expect_err("the end");
     assert_eq!((end.code(), reason(&end).as_deref()), (Code::Unavailable, Some("SHUTTING_DOWN")));
     assert!(!house.readiness.is_ready());
+    house.go_on.notify_one();
+    assert_eq!(in_flight.await.expect("no panic").expect("an answer"), "done");
     drop((watch, grpc));
     house.served.await.expect("no panic").expect("a clean end");
     let nobody = neighbour(&house.address, &house.issuer, PATIENCE);
     let outcome = refused(ask(nobody, "Greet", "tea").await);
     assert_eq!(outcome, (Code::Unavailable, "SERVICE_UNAVAILABLE".to_owned()));
+}
+
+#[tokio::test]
+async fn reflection_lists_what_is_here_and_needs_no_token() {
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let house = House::open(ServerConfig::default()).await;
+    let mut client = ServerReflectionClient::new(channel(&house.address));
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answers = client.server_reflection_info(stream::iter([list])).await.expect("a stream");
+    let answer = answers.into_inner().message().await.expect("an answer").expect("one");
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("not a list: {answer:?}");
+    };
+    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, [Kitchen::NAME, HEALTH, REFLECTION[0], REFLECTION[1]]);
 }
 
 #[tokio::test]

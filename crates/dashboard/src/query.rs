@@ -1,0 +1,353 @@
+//! Reads the view: one ride, pages of rides, rides as they change, key figures.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::{
+    Actor, Clock, CustomerId, DriverId, Failure, Money, Page, PageRequest, Rejection, Role,
+    Timestamp, Uuid,
+};
+use platform::call::parse_consistency_token;
+use platform::db::{Db, failure};
+use platform::projection::{AsOf, Freshness};
+use platform::shutdown::Shutdown;
+use proto::allocation::v1::allocation::State as Allocation;
+use proto::driving::v1::driving::State as Driving;
+use proto::payment::v1::payment::State as Payment;
+use sea_orm::entity::prelude::*;
+use sea_orm::{Condition, ExprTrait, FromQueryResult, QueryOrder, QuerySelect};
+
+use crate::entity::{Column, Entity};
+use crate::view::DrivingInfo;
+
+/// How many rides a watch begins with, and how many it reads at a time.
+const WATCHED: u64 = 100;
+/// How long a caller without a deadline waits for the view.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers from this context's own table.
+#[derive(Clone)]
+pub(crate) struct Queries {
+    pub(crate) db: Db,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) freshness: Freshness,
+    pub(crate) tasks: Shutdown,
+    pub(crate) stuck_after: Duration,
+}
+
+/// Which rides are asked for; what is not set does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// The allocation is in one of these states; none means any.
+    pub(crate) states: Vec<Allocation>,
+    pub(crate) customer: Option<CustomerId>,
+    pub(crate) driver: Option<DriverId>,
+    /// Asked for at this time or later.
+    pub(crate) from: Option<Timestamp>,
+    /// Asked for before this time.
+    pub(crate) until: Option<Timestamp>,
+}
+
+impl Filter {
+    fn condition(&self) -> Condition {
+        let states = self.states.iter().copied().map(i32::from);
+        Condition::all()
+            .add_option((!self.states.is_empty()).then(|| Column::AllocStatus.is_in(states)))
+            .add_option(self.customer.as_ref().map(|it| Column::Customer.eq(it.to_string())))
+            .add_option(self.driver.as_ref().map(|it| Column::Driver.eq(it.to_string())))
+            .add_option(self.from.map(|time| Column::CreateTime.gte(time.micros())))
+            .add_option(self.until.map(|time| Column::CreateTime.lt(time.micros())))
+    }
+}
+
+/// Which rides somebody may see.
+fn visible_to(actor: &Actor) -> Condition {
+    let own = |column: Column, name: String| Condition::all().add(column.eq(name));
+    match actor.role {
+        Role::Customer => {
+            own(Column::Customer, CustomerId::from_subject(&actor.subject).to_string())
+        }
+        Role::Driver => own(Column::Driver, DriverId::from_subject(&actor.subject).to_string()),
+        Role::Operator => Condition::all(),
+        Role::Service => Condition::all().add(Expr::value(false)),
+    }
+}
+
+impl Queries {
+    /// How fresh the view is. To be asked before the rows are read: they are then at least as fresh.
+    pub(crate) async fn as_of(&self) -> Result<AsOf, Failure> {
+        self.freshness.as_of().await
+    }
+
+    /// One ride.
+    pub(crate) async fn get(&self, actor: &Actor, id: Uuid) -> Result<DrivingInfo, Failure> {
+        let ride = Entity::find_by_id(id).filter(visible_to(actor)).one(self.db.reader()).await;
+        ride.map_err(failure)?.ok_or_else(|| {
+            Rejection::not_found("DRIVING_INFO_NOT_FOUND", format!("drivingInfos/{id}")).into()
+        })
+    }
+
+    /// One page of rides, newest first.
+    pub(crate) async fn list(
+        &self,
+        actor: &Actor,
+        filter: &Filter,
+        page: &PageRequest,
+    ) -> Result<Page<DrivingInfo>, Failure> {
+        let after = page.after.map(|after| Column::Id.lt(after));
+        // One more than asked for tells whether there is another page.
+        let mut items = Entity::find()
+            .filter(visible_to(actor))
+            .filter(filter.condition().add_option(after))
+            .order_by_desc(Column::Id)
+            .limit(page.size + 1)
+            .all(self.db.reader())
+            .await
+            .map_err(failure)?;
+        let size = usize::try_from(page.size).unwrap_or(usize::MAX);
+        let more = items.len() > size;
+        items.truncate(size);
+        let next = items.last().filter(|_| more).map(|last| last.id);
+        Ok(Page { items, next })
+    }
+
+    /// The key figures of all rides.
+    pub(crate) async fn summary(&self) -> Result<Summary, Failure> {
+        let groups = Entity::find()
+            .select_only()
+            .columns([Column::AllocStatus, Column::DrivingStatus, Column::PaymentStatus])
+            .column_as(Column::Id.count(), "rides")
+            .column_as(total(Column::Fee), "fees")
+            .column_as(total(Column::Refunded), "refunded")
+            .group_by(Column::AllocStatus)
+            .group_by(Column::DrivingStatus)
+            .group_by(Column::PaymentStatus)
+            .into_model::<Group>()
+            .all(self.db.reader())
+            .await
+            .map_err(failure)?;
+        let since = self.clock.now().minus(self.stuck_after);
+        let stuck = Entity::find().filter(stuck(since)).count(self.db.reader()).await;
+        Ok(Summary { groups, stuck: stuck.map_err(failure)? })
+    }
+
+    /// Waits until the view contains what this consistency token names; an empty one names nothing.
+    /// Answers a moment before the caller's time is up, so that the caller learns why.
+    pub(crate) async fn reach(&self, token: &str, left: Option<Duration>) -> Result<(), Failure> {
+        if token.is_empty() {
+            return Ok(());
+        }
+        let written = Written::parse(token)?;
+        let patience = left.map_or(PATIENCE, |left| left - (left / 10).min(PATIENCE / 50));
+        let mut freshness = self.freshness.clone();
+        let reached = async {
+            while self.version(&written).await? < written.version {
+                self.changed(&mut freshness).await?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(patience, reached).await.unwrap_or_else(|_| {
+            let message = "the view has not caught up with the consistency token yet: try again";
+            Err(Rejection::deadline("VIEW_BEHIND", message).into())
+        })
+    }
+
+    /// The version up to which the view knows the aggregate.
+    async fn version(&self, written: &Written) -> Result<i64, Failure> {
+        let version = Entity::find()
+            .select_only()
+            .column(written.version_column)
+            .filter(written.id_column.eq(written.id))
+            .into_tuple()
+            .one(self.db.reader())
+            .await;
+        Ok(version.map_err(failure)?.unwrap_or(0))
+    }
+
+    /// Waits for a change of the view, but not beyond the end of this process.
+    async fn changed(&self, freshness: &mut Freshness) -> Result<(), Rejection> {
+        tokio::select! {
+            () = freshness.changed() => Ok(()),
+            () = self.tasks.cancelled() => {
+                let message = "this process is about to stop: call again, another one answers";
+                Err(Rejection::unavailable("SHUTTING_DOWN", message))
+            }
+        }
+    }
+
+    /// Follows the rides that match: from behind this place in the stream, or from the latest ones.
+    pub(crate) async fn watch(
+        &self,
+        actor: &Actor,
+        filter: &Filter,
+        after: Option<i64>,
+    ) -> Result<Watch, Failure> {
+        let condition = Condition::all().add(visible_to(actor)).add(filter.condition());
+        let after = match after {
+            Some(after) => after,
+            None => self.before_latest(&condition).await?,
+        };
+        Ok(Watch {
+            queries: self.clone(),
+            freshness: self.freshness.clone(),
+            condition,
+            after,
+            ready: VecDeque::new(),
+            seen: None,
+        })
+    }
+
+    /// The place in the stream just before the latest changes that a watch begins with.
+    async fn before_latest(&self, condition: &Condition) -> Result<i64, Failure> {
+        let latest: Vec<i64> = Entity::find()
+            .select_only()
+            .column(Column::Sequence)
+            .filter(condition.clone())
+            .order_by_desc(Column::Sequence)
+            .limit(WATCHED)
+            .into_tuple()
+            .all(self.db.reader())
+            .await
+            .map_err(failure)?;
+        Ok(latest.last().map_or(0, |oldest| oldest - 1))
+    }
+}
+
+/// What a consistency token names, in the view's columns.
+struct Written {
+    id_column: Column,
+    version_column: Column,
+    id: Uuid,
+    version: i64,
+}
+
+impl Written {
+    fn parse(token: &str) -> Result<Written, Rejection> {
+        let (kind, id, version) = parse_consistency_token(token)?;
+        let (id_column, version_column) = match kind.as_str() {
+            "allocation" => (Column::Id, Column::AllocationVersion),
+            "driving" => (Column::Driving, Column::DrivingVersion),
+            "payment" => (Column::Payment, Column::PaymentVersion),
+            kind => {
+                return Err(Rejection::invalid(
+                    "consistency_token",
+                    "CONSISTENCY_TOKEN_INVALID",
+                    format!("the view does not follow any {kind}"),
+                ));
+            }
+        };
+        Ok(Written { id_column, version_column, id, version })
+    }
+}
+
+/// The rides that match, in the order in which they last changed, without end.
+///
+/// A ride that changes several times between two looks is seen once, as it is by then.
+pub(crate) struct Watch {
+    queries: Queries,
+    freshness: Freshness,
+    condition: Condition,
+    /// The place in the stream of the last ride handed out.
+    after: i64,
+    /// Rides read ahead.
+    ready: VecDeque<DrivingInfo>,
+    /// How fresh the view was at the last look; `None` when that look may not have seen everything.
+    seen: Option<AsOf>,
+}
+
+impl Watch {
+    /// The next ride that has changed.
+    pub(crate) async fn next(&mut self) -> Result<(DrivingInfo, AsOf), Failure> {
+        loop {
+            let as_of = self.queries.as_of().await?;
+            if let Some(ride) = self.ready.pop_front() {
+                self.after = ride.sequence;
+                return Ok((ride, as_of));
+            }
+            if self.seen.is_some_and(|seen| as_of.sequence <= seen.sequence) {
+                self.queries.changed(&mut self.freshness).await?;
+            } else {
+                self.look(as_of).await?;
+            }
+        }
+    }
+
+    async fn look(&mut self, as_of: AsOf) -> Result<(), Failure> {
+        let rides = Entity::find()
+            .filter(self.condition.clone())
+            .filter(Column::Sequence.gt(self.after))
+            .order_by_asc(Column::Sequence)
+            .limit(WATCHED)
+            .all(self.queries.db.reader())
+            .await
+            .map_err(failure)?;
+        self.seen = (rides.is_empty()).then_some(as_of);
+        self.ready.extend(rides);
+        Ok(())
+    }
+}
+
+/// The rides that stand in the same three states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromQueryResult)]
+pub(crate) struct Group {
+    pub(crate) alloc_status: i32,
+    pub(crate) driving_status: i32,
+    pub(crate) payment_status: i32,
+    pub(crate) rides: i64,
+    pub(crate) fees: i64,
+    pub(crate) refunded: i64,
+}
+
+/// The sum of a column of amounts, 0 when there is none, as the same type in every database.
+fn total(column: Column) -> Expr {
+    column.sum().if_null(0).cast_as("bigint")
+}
+
+/// Key figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) groups: Vec<Group>,
+    /// How many rides should have moved long ago.
+    pub(crate) stuck: u64,
+}
+
+impl Summary {
+    /// What has been taken, less what has been given back.
+    pub(crate) fn fees_taken(&self) -> Money {
+        let taken = self.groups.iter().filter(|group| is_taken(group.payment_status));
+        Money::won(taken.map(|group| group.fees - group.refunded).sum())
+    }
+
+    /// What is still to be taken for finished rides.
+    pub(crate) fn fees_outstanding(&self) -> Money {
+        let due = self.groups.iter().filter(|group| {
+            group.driving_status == i32::from(Driving::Finished) && !is_taken(group.payment_status)
+        });
+        Money::won(due.map(|group| group.fees).sum())
+    }
+}
+
+fn is_taken(payment_status: i32) -> bool {
+    [Payment::Approved, Payment::Refunded].map(i32::from).contains(&payment_status)
+}
+
+/// Rides that wait for one of our contexts, not for a person, and have done so since then: for
+/// driving to open or to decide on a cancel, for payment to come to an end.
+fn stuck(since: Timestamp) -> Condition {
+    let stands = |column: Column, state: i32| column.eq(state);
+    let unopened = Condition::all()
+        .add(stands(Column::AllocStatus, Allocation::Requested.into()))
+        .add(stands(Column::DrivingStatus, Driving::Unspecified.into()));
+    let settled = [Payment::Approved, Payment::Declined, Payment::Refunded].map(i32::from);
+    let unpaid = Condition::all()
+        .add(stands(Column::DrivingStatus, Driving::Finished.into()))
+        .add(Column::PaymentStatus.is_not_in(settled))
+        // Each failed attempt is an event: only the finish tells how long it has taken.
+        .add(Column::FinishTime.lt(since.micros()));
+    let undecided = Condition::any()
+        .add(unopened)
+        .add(stands(Column::AllocStatus, Allocation::Cancelling.into()));
+    let unmoved = Condition::all().add(undecided).add(Column::UpdateTime.lt(since.micros()));
+    Condition::any().add(unmoved).add(unpaid)
+}
