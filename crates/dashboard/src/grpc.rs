@@ -1,13 +1,12 @@
 //! The service as callers see it: proto in, query, proto out.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use kernel::{
-    AllocationId, DrivingId, Money, PaymentId, Rejection, Role, Timestamp, Uuid,
-};
+use kernel::{AllocationId, DrivingId, Money, PaymentId, Rejection, Role, Timestamp, Uuid};
 use platform::auth::Access;
 use platform::call::Call;
 use platform::page::{decode_token, encode_token, next_page_token, page_request};
@@ -263,12 +262,29 @@ fn wire_entry(entry: Entry) -> TimelineEntry {
 fn wire_summary(summary: &Summary, as_of: wire::AsOf) -> GetSummaryResponse {
     let Summary { groups, stuck } = summary;
     GetSummaryResponse {
-        alloc_states: counts(groups, |group| named::<Allocation>(group.alloc_status)),
-        driving_states: counts(groups, |group| named::<Driving>(group.driving_status)),
-        payment_states: counts(groups, |group| named::<Payment>(group.payment_status)),
+        alloc_states: counts(groups, |group| group.alloc_status, Allocation::as_str_name),
+        driving_states: counts(groups, |group| group.driving_status, Driving::as_str_name),
+        payment_states: counts(groups, |group| group.payment_status, Payment::as_str_name),
         fees_taken: Some(money(summary.fees_taken())),
         fees_outstanding: Some(money(summary.fees_outstanding())),
         stuck: i64::try_from(*stuck).unwrap_or(i64::MAX),
         as_of: Some(as_of),
     }
+}
+
+/// How many rides are in each state; those of which nothing has been told are in none.
+fn counts<S: TryFrom<i32>>(
+    groups: &[Group],
+    state_of: fn(&Group) -> i32,
+    name_of: fn(&S) -> &'static str,
+) -> Vec<StateCount> {
+    let mut counts = BTreeMap::<i32, i64>::new();
+    for group in groups.iter().filter(|group| state_of(group) != 0) {
+        *counts.entry(state_of(group)).or_default() += group.rides;
+    }
+    let named = counts.into_iter().filter_map(|(state, count)| {
+        let state = S::try_from(state).ok()?;
+        Some(StateCount { state: name_of(&state).to_owned(), count })
+    });
+    named.collect()
 }

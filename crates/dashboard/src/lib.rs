@@ -24,7 +24,7 @@
 //! happens; without the broker the view answers on, and `as_of.age` grows; without the database it
 //! answers UNAVAILABLE and catches up later from its checkpoint. Nobody waits for this context.
 //!
-//! Files: [`view`](self) folds · `projection` feeds it · `query` reads · `grpc` speaks · `entity`
+//! Files: `view` folds · `projection` feeds it · `query` reads · `grpc` speaks · `entity`
 //! and `migration` are the table.
 
 mod entity;

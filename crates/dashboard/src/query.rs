@@ -25,6 +25,8 @@ use crate::view::DrivingInfo;
 const WATCHED: u64 = 100;
 /// How long a caller without a deadline waits for the view.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long before a caller's deadline the wait for the view ends, so that the caller learns why.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Answers from this context's own table.
 #[derive(Clone)]
@@ -133,13 +135,12 @@ impl Queries {
     }
 
     /// Waits until the view contains what this consistency token names; an empty one names nothing.
-    /// Answers a moment before the caller's time is up, so that the caller learns why.
     pub(crate) async fn reach(&self, token: &str, left: Option<Duration>) -> Result<(), Failure> {
         if token.is_empty() {
             return Ok(());
         }
         let written = Written::parse(token)?;
-        let patience = left.map_or(PATIENCE, |left| left - (left / 10).min(PATIENCE / 50));
+        let patience = left.map_or(PATIENCE, |left| left - (left / 10).min(MARGIN));
         let mut freshness = self.freshness.clone();
         let reached = async {
             while self.version(&written).await? < written.version {
@@ -194,7 +195,8 @@ impl Queries {
             condition,
             after,
             ready: VecDeque::new(),
-            seen: None,
+            as_of: AsOf::default(),
+            idle: false,
         })
     }
 
@@ -252,28 +254,31 @@ pub(crate) struct Watch {
     after: i64,
     /// Rides read ahead.
     ready: VecDeque<DrivingInfo>,
-    /// How fresh the view was at the last look; `None` when that look may not have seen everything.
-    seen: Option<AsOf>,
+    /// How fresh the view was at the last look.
+    as_of: AsOf,
+    /// Whether the last look found nothing more.
+    idle: bool,
 }
 
 impl Watch {
-    /// The next ride that has changed.
+    /// The next ride that has changed, and how fresh the view was when it was read.
     pub(crate) async fn next(&mut self) -> Result<(DrivingInfo, AsOf), Failure> {
         loop {
-            let as_of = self.queries.as_of().await?;
             if let Some(ride) = self.ready.pop_front() {
                 self.after = ride.sequence;
-                return Ok((ride, as_of));
+                return Ok((ride, self.as_of));
             }
-            if self.seen.is_some_and(|seen| as_of.sequence <= seen.sequence) {
+            let as_of = self.queries.as_of().await?;
+            if self.idle && as_of.sequence <= self.as_of.sequence {
                 self.queries.changed(&mut self.freshness).await?;
             } else {
-                self.look(as_of).await?;
+                self.as_of = as_of;
+                self.look().await?;
             }
         }
     }
 
-    async fn look(&mut self, as_of: AsOf) -> Result<(), Failure> {
+    async fn look(&mut self) -> Result<(), Failure> {
         let rides = Entity::find()
             .filter(self.condition.clone())
             .filter(Column::Sequence.gt(self.after))
@@ -282,7 +287,7 @@ impl Watch {
             .all(self.queries.db.reader())
             .await
             .map_err(failure)?;
-        self.seen = (rides.is_empty()).then_some(as_of);
+        self.idle = rides.is_empty();
         self.ready.extend(rides);
         Ok(())
     }

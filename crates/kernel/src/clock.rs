@@ -1,6 +1,5 @@
 //! Time as an argument.
 
-use std::fmt;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -33,12 +32,6 @@ impl Timestamp {
     /// This much earlier.
     pub fn minus(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
-    }
-}
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}us", self.0)
     }
 }
 

@@ -7,15 +7,16 @@ use uuid::Uuid;
 
 use crate::Rejection;
 
-macro_rules! resource_id {
-    ($(#[$doc:meta])* $name:ident, $collection:literal) => {
+/// A typed id with the resource name in which clients see it.
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($value:ty), $collection:literal, $shape:literal, $show:expr, $parse:expr) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub Uuid);
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $value);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($collection, "/{}"), self.0)
+                write!(f, concat!($collection, "/{}"), $show(&self.0))
             }
         }
 
@@ -23,34 +24,23 @@ macro_rules! resource_id {
             type Err = Rejection;
 
             fn from_str(name: &str) -> Result<Self, Rejection> {
-                name.strip_prefix(concat!($collection, "/"))
-                    .filter(|id| id.len() == 36)
-                    .and_then(|id| Uuid::try_parse(id).ok())
-                    .map(Self)
-                    .ok_or_else(|| {
-                        let shape = concat!($collection, "/{uuid}");
-                        Rejection::invalid("name", "INVALID_NAME", format!("must be {shape}"))
-                    })
+                let id = name.strip_prefix(concat!($collection, "/")).and_then($parse);
+                let shape = concat!("must be ", $collection, "/", $shape);
+                id.map(Self).ok_or_else(|| Rejection::invalid("name", "INVALID_NAME", shape))
             }
         }
     };
 }
 
-resource_id!(
-    /// 차량배정 요청: a customer's request for a car.
-    AllocationId, "allocations");
-resource_id!(
-    /// 운행: a driving that serves one allocation.
-    DrivingId, "drivings");
-resource_id!(
-    /// 요금결제: the payment of one driving's fare.
-    PaymentId, "payments");
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $collection:literal) => {
+        id!($(#[$doc])* #[derive(Copy)] $name(Uuid), $collection, "{uuid}", Uuid::to_string, parse_uuid);
+    };
+}
 
 macro_rules! subject_id {
     ($(#[$doc:meta])* $name:ident, $collection:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        id!($(#[$doc])* $name(String), $collection, "{subject, percent-encoded}", escape, unescape);
 
         impl $name {
             /// From a token's subject, whatever an identity provider put into it.
@@ -63,36 +53,29 @@ macro_rules! subject_id {
                 &self.0
             }
         }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($collection, "/{}"), escape(&self.0))
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Rejection;
-
-            fn from_str(name: &str) -> Result<Self, Rejection> {
-                name.strip_prefix(concat!($collection, "/"))
-                    .and_then(unescape)
-                    .filter(|subject| !subject.is_empty() && subject.len() <= 255)
-                    .map(Self)
-                    .ok_or_else(|| {
-                        let shape = concat!($collection, "/{subject, percent-encoded}");
-                        Rejection::invalid("name", "INVALID_NAME", format!("must be {shape}"))
-                    })
-            }
-        }
     };
 }
 
+uuid_id!(
+    /// 차량배정 요청: a customer's request for a car.
+    AllocationId, "allocations");
+uuid_id!(
+    /// 운행: a driving that serves one allocation.
+    DrivingId, "drivings");
+uuid_id!(
+    /// 요금결제: the payment of one driving's fare.
+    PaymentId, "payments");
 subject_id!(
     /// 고객: who asks for cars and pays, known by the token's subject.
     CustomerId, "customers");
 subject_id!(
     /// 드라이버: who accepts and drives, known by the token's subject.
     DriverId, "drivers");
+
+/// The hyphenated form only: one id has one name.
+fn parse_uuid(id: &str) -> Option<Uuid> {
+    Uuid::try_parse(id).ok().filter(|uuid| uuid.to_string() == id)
+}
 
 /// Percent-encodes everything but RFC 3986's unreserved characters.
 fn escape(subject: &str) -> String {
@@ -121,7 +104,8 @@ fn unescape(name: &str) -> Option<String> {
             byte => byte,
         });
     }
-    String::from_utf8(bytes).ok().filter(|subject| escape(subject) == name)
+    let readable = |subject: &String| (1..=255).contains(&subject.len()) && escape(subject) == name;
+    String::from_utf8(bytes).ok().filter(readable)
 }
 
 #[cfg(test)]

@@ -72,21 +72,18 @@ impl Inbox {
         Ok(Page { items: items.into_iter().map(decode).collect::<Result<_, _>>()?, next })
     }
 
-    /// A customer's messages, oldest first, and then each new one for as long as it is polled; or
-    /// only those after a revision. It survives the broker's absences.
+    /// A customer's messages after a revision, oldest first, and then each new one for as long as
+    /// somebody asks. It survives the broker's absences.
     pub(crate) async fn watch(
         &self,
         customer: &CustomerId,
-        after: Option<u64>,
+        after: u64,
     ) -> Result<impl Stream<Item = Result<Revised, Failure>> + Send + use<>, Failure> {
         let keys = format!("{}.*", token(customer));
         let watch = self.bucket.with(|store| async move {
-            Ok(match after {
-                None => store.watch_with_history(keys).await?,
-                Some(seen) => store.watch_from_revision(keys, seen.saturating_add(1)).await?,
-            })
+            Ok(store.watch_from_revision(keys, after.saturating_add(1)).await?)
         });
-        let mut seen = after.unwrap_or(0);
+        let mut seen = after;
         Ok(watch.await?.filter_map(move |entry| {
             let news = entry.map(|entry| unseen(entry, &mut seen));
             std::future::ready(news.map_err(away).and_then(revised).transpose())
@@ -324,7 +321,7 @@ mod tests {
             inbox.create(&whose, Uuid::from_u128(id), &message(text)).await.expect("stored");
         };
         store(1, "a").await;
-        let mut watch = Box::pin(inbox.watch(&whose, None).await.expect("a watch"));
+        let mut watch = Box::pin(inbox.watch(&whose, 0).await.expect("a watch"));
         let (revision, first) = watch.next().await.expect("the present").expect("a message");
         assert_eq!(first, message("a"));
         assert!(watch.next().now_or_never().is_none());
@@ -333,11 +330,11 @@ mod tests {
         let (_, second) = watch.next().await.expect("the new one").expect("a message");
         assert_eq!(second, message("b"));
 
-        let mut resumed = Box::pin(inbox.watch(&whose, Some(revision)).await.expect("a watch"));
+        let mut resumed = Box::pin(inbox.watch(&whose, revision).await.expect("a watch"));
         let (_, next) = resumed.next().await.expect("what was missed").expect("a message");
         assert_eq!(next, message("b"));
 
-        let mut early = Box::pin(inbox.watch(&whose, Some(u64::MAX)).await.expect("a watch"));
+        let mut early = Box::pin(inbox.watch(&whose, u64::MAX).await.expect("a watch"));
         assert!(early.next().now_or_never().is_none());
     }
 
@@ -346,14 +343,13 @@ mod tests {
         let mut nats = Nats::start().await;
         let (inbox, whose) = (nats.inbox(), customer("C1"));
         inbox.create(&whose, Uuid::from_u128(1), &message("a")).await.expect("stored");
-        let mut fresh = Box::pin(inbox.watch(&whose, None).await.expect("a watch"));
+        let mut fresh = Box::pin(inbox.watch(&whose, 0).await.expect("a watch"));
         let (seen, _) = fresh.next().await.expect("the present").expect("a message");
-        let mut resumed = Box::pin(inbox.watch(&whose, Some(seen)).await.expect("a watch"));
+        let mut resumed = Box::pin(inbox.watch(&whose, seen).await.expect("a watch"));
 
         nats.restart().await;
-        let create = || async {
-            inbox.create(&whose, Uuid::from_u128(2), &message("b")).await.map_err(|e| format!("{e:?}"))
-        };
+        let news = message("b");
+        let create = || inbox.create(&whose, Uuid::from_u128(2), &news);
         testkit::eventually(PATIENCE, create).await;
         for watch in [&mut fresh as &mut (dyn Stream<Item = _> + Unpin), &mut resumed] {
             let (_, next) = watch.next().await.expect("the new one").expect("a message");
@@ -370,7 +366,7 @@ mod tests {
             inbox.create(&whose, id, &message("a")).await,
             inbox.get(None, id).await.map(drop),
             inbox.list(&whose, &page(1, None)).await.map(drop),
-            inbox.watch(&whose, None).await.map(drop),
+            inbox.watch(&whose, 0).await.map(drop),
         ];
         for outcome in outcomes {
             assert!(matches!(outcome, Err(Failure::Unavailable(_))), "{outcome:?}");
@@ -383,9 +379,8 @@ mod tests {
         let (inbox, whose) = (nats.inbox(), customer("C1"));
         inbox.create(&whose, Uuid::from_u128(1), &message("a")).await.expect("stored");
         nats.broker.jetstream().delete_key_value("TEST").await.expect("deleted");
-        let create = || async {
-            inbox.create(&whose, Uuid::from_u128(2), &message("b")).await.map_err(|e| format!("{e:?}"))
-        };
+        let news = message("b");
+        let create = || inbox.create(&whose, Uuid::from_u128(2), &news);
         testkit::eventually(PATIENCE, create).await;
         let list = inbox.list(&whose, &page(9, None)).await.expect("a list");
         assert_eq!(texts(&list), ["b"]);

@@ -51,7 +51,7 @@ use platform::broker::Broker;
 use platform::consumer::Consumer;
 use platform::server::Routes;
 use platform::shutdown::Shutdown;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bucket::Bucket;
 use crate::inbox::Inbox;
@@ -62,7 +62,7 @@ use crate::policies::{Parking, Telling};
 pub const NAME: &str = "message";
 
 /// The context's part of the configuration.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The key-value bucket of all messages, such as `TAXI_MESSAGES`; letters, digits, `-` and `_`.

@@ -127,7 +127,8 @@ impl Notice {
                 won(*fee)
             ),
             (Notice::AllocationExpired, Korean) => {
-                "제시간에 수락한 기사님이 없어 배정 요청이 만료되었습니다. 다시 요청해 주세요.".to_owned()
+                "제시간에 수락한 기사님이 없어 배정 요청이 만료되었습니다. 다시 요청해 주세요."
+                    .to_owned()
             }
             (Notice::AllocationExpired, English) => "No driver accepted in time, so your request \
                  has expired. Please ask for a car again."
@@ -229,7 +230,10 @@ mod tests {
         for (amount, text) in table {
             assert_eq!(won(Money::won(amount)), text);
         }
-        assert_eq!((counted(1, "minute"), counted(2, "minute")), ("1 minute".into(), "2 minutes".into()));
+        assert_eq!(
+            (counted(1, "minute"), counted(2, "minute")),
+            ("1 minute".into(), "2 minutes".into())
+        );
     }
 
     #[test]

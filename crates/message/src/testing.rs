@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use platform::broker::{Broker, BrokerConfig};
+use async_nats::HeaderMap;
+use kernel::{Clock, Timestamp, Uuid};
+use platform::broker::{Broker, BrokerConfig, Delivery};
 use platform::nats_server::{NatsServer, Options};
 use tempfile::TempDir;
 
@@ -48,6 +50,29 @@ impl Nats {
         Bucket::new(self.broker.clone(), name.to_owned())
     }
 
+    /// Publishes an event as the relay of its context would.
+    pub(crate) async fn publish(&self, context: &str, event: &Delivery) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("ce-id", event.id.to_string()),
+            ("ce-type", event.kind.clone()),
+            ("ce-source", format!("/{context}")),
+            ("ce-subject", event.aggregate.to_string()),
+            ("ce-time", "2026-01-01T00:00:00Z".to_owned()),
+            ("correlation-id", event.correlation.to_string()),
+            ("causation-id", event.causation.to_string()),
+            ("aggregate-version", event.version.to_string()),
+        ] {
+            headers.insert(name, value);
+        }
+        self.broker.stream().await.expect("a stream");
+        let subject =
+            self.broker.subject(context, event.event(), event.correlation, event.aggregate);
+        let jetstream = self.broker.jetstream();
+        let published = jetstream.publish_with_headers(subject, headers, event.payload.clone());
+        published.await.expect("sent").await.expect("stored");
+    }
+
     /// Stops the server and waits until the connection knows.
     pub(crate) async fn stop(&mut self) {
         self.server.take().expect("a running server").stop().await.expect("stopped");
@@ -62,7 +87,8 @@ impl Nats {
     }
 
     async fn connection(&self, wanted: bool) {
-        let as_wanted = || async { (self.broker.is_connected() == wanted).then_some(()).ok_or("not yet") };
+        let as_wanted =
+            || async { (self.broker.is_connected() == wanted).then_some(()).ok_or("not yet") };
         testkit::eventually(PATIENCE, as_wanted).await;
     }
 }
@@ -75,4 +101,17 @@ async fn serve(files: &TempDir, port: Option<u16>) -> NatsServer {
         ..Default::default()
     };
     NatsServer::start(options).await.expect("a nats-server")
+}
+
+/// A clock that always shows the same time.
+pub(crate) struct StoppedClock(pub(crate) Timestamp);
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn new_id(&self) -> Uuid {
+        Uuid::nil()
+    }
 }

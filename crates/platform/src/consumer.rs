@@ -27,6 +27,7 @@ use crate::lease::{Lease, RENEWAL};
 use crate::outbox::{Backoff, chain};
 use crate::shutdown::Shutdown;
 use crate::store::{known, note_known};
+use crate::telemetry;
 
 /// The table of events that could not be applied.
 pub mod parked {
@@ -323,7 +324,8 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
             }
             InOrder::Next => {}
         }
-        match self.policies.apply(&event).await {
+        let effect = self.policies.apply(&event);
+        match telemetry::in_trace(event.trace.as_deref(), effect).await {
             Ok(()) => self.inbox.applied(&event).await?,
             Err(failure @ Failure::Unavailable(_)) => return Err(failure),
             Err(failure) => {

@@ -9,7 +9,7 @@ use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExprTrait,
     RuntimeErr, SqlErr, SqliteTransactionMode, TransactionOptions, TransactionTrait, sqlx,
 };
-use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
+use sea_orm_migration::{MigratorTrait, SchemaManager};
 use serde::Deserialize;
 
 /// Where a context keeps its rows.
@@ -84,8 +84,8 @@ impl Db {
     /// Whether the database answers and its schema is at least as new as this program.
     pub async fn ready<M: MigratorTrait>(&self) -> Result<bool, DbErr> {
         let applied = M::get_migration_models(&self.read).await?;
-        let known = |m: &Box<dyn MigrationTrait>| applied.iter().any(|row| row.version == m.name());
-        Ok(M::migrations().iter().all(known))
+        let known = |name: &str| applied.iter().any(|row| row.version == name);
+        Ok(M::migrations().iter().all(|migration| known(migration.name())))
     }
 
     /// The database's own clock in microseconds since the epoch, as an SQL expression.

@@ -156,21 +156,14 @@ impl<A: Persist> Store<A> {
     pub fn changes(&self) -> impl Stream<Item = Recorded<A>> + Send + use<A> {
         let elsewhere = self.pokes.elsewhere();
         let store = self.clone();
-        let remote = futures::stream::unfold((store, elsewhere), |(store, mut ids)| async move {
-            loop {
-                match ids.recv().await {
-                    Ok(id) => match store.find(store.db.reader(), id_is(id).into()).await {
-                        Ok(Some(changed)) => return Some((changed, (store, ids))),
-                        Ok(None) | Err(_) => {}
-                    },
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                }
-            }
+        let remote = tokio_stream::wrappers::BroadcastStream::new(elsewhere);
+        let remote = remote.filter_map(move |id| {
+            let store = store.clone();
+            async move { store.find(store.db.reader(), id_is(id.ok()?).into()).await.ok()? }
         });
         let local = tokio_stream::wrappers::BroadcastStream::new(self.changes.subscribe())
             .filter_map(|change| std::future::ready(change.ok()));
-        futures::stream::select(local, remote.boxed())
+        futures::stream::select(local, remote)
     }
 
     /// Follows one aggregate that this actor may see, from after this revision on (0: from the

@@ -30,7 +30,9 @@ pub fn parse_money(field: &str, money: Option<&WireMoney>) -> Result<Money, Reje
         Some(WireMoney { currency_code, units: 0.., nanos: 0 }) if currency_code == "KRW" => {
             Ok(Money::won(money.map_or(0, |money| money.units)))
         }
-        _ => Err(Rejection::invalid(field, "INVALID_AMOUNT", "must be whole won in KRW, 0 or more")),
+        _ => {
+            Err(Rejection::invalid(field, "INVALID_AMOUNT", "must be whole won in KRW, 0 or more"))
+        }
     }
 }
 
@@ -41,10 +43,7 @@ pub fn location(location: Location) -> LatLng {
 
 /// A place as `taxi.type.v1.Place`.
 pub fn place(place: &Place) -> WirePlace {
-    WirePlace {
-        address: place.address().to_owned(),
-        location: place.location().map(location),
-    }
+    WirePlace { address: place.address().to_owned(), location: place.location().map(location) }
 }
 
 /// A `google.type.LatLng` as a location on the globe.

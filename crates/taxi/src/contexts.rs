@@ -1,0 +1,123 @@
+//! THE list of contexts: the only file that knows them all. A new context is a new [`Name`], and the
+//! compiler asks for the rest: its port, its database, its migrations, how it starts.
+
+use std::fmt;
+
+use platform::broker::Broker;
+use platform::db::{Db, DbConfig};
+use platform::server::Routes;
+use sea_orm::DbErr;
+
+pub(crate) use allocation::Config as AllocationConfig;
+pub(crate) use dashboard::Config as DashboardConfig;
+pub(crate) use driving::Config as DrivingConfig;
+pub(crate) use message::Config as MessageConfig;
+pub(crate) use payment::Config as PaymentConfig;
+
+use crate::config::{Databases, Listen};
+use crate::exit::Exit;
+use crate::mesh::Mesh;
+
+/// A bounded context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Name {
+    /// Asks for cars.
+    Allocation,
+    /// Drives.
+    Driving,
+    /// Takes the fee.
+    Payment,
+    /// Shows rides as a whole.
+    Dashboard,
+    /// Tells customers.
+    Message,
+}
+
+impl Name {
+    /// All of them.
+    pub(crate) const ALL: [Name; 5] =
+        [Name::Allocation, Name::Driving, Name::Payment, Name::Dashboard, Name::Message];
+
+    /// Its name in subjects, configuration and commands.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Name::Allocation => allocation::NAME,
+            Name::Driving => driving::NAME,
+            Name::Payment => payment::NAME,
+            Name::Dashboard => dashboard::NAME,
+            Name::Message => message::NAME,
+        }
+    }
+
+    /// Its port.
+    pub(crate) fn port(self, listen: &Listen) -> u16 {
+        match self {
+            Name::Allocation => listen.allocation,
+            Name::Driving => listen.driving,
+            Name::Payment => listen.payment,
+            Name::Dashboard => listen.dashboard,
+            Name::Message => listen.message,
+        }
+    }
+
+    /// Its database; messages live in the broker.
+    pub(crate) fn database(self, databases: &Databases) -> Option<&DbConfig> {
+        match self {
+            Name::Allocation => Some(&databases.allocation),
+            Name::Driving => Some(&databases.driving),
+            Name::Payment => Some(&databases.payment),
+            Name::Dashboard => Some(&databases.dashboard),
+            Name::Message => None,
+        }
+    }
+
+    /// Brings its schema up to date; says which migrations were applied.
+    pub(crate) async fn migrate(self, db: &Db) -> Result<Vec<String>, DbErr> {
+        match self {
+            Name::Allocation => db.migrate::<allocation::migration::Migrations>().await,
+            Name::Driving => db.migrate::<driving::migration::Migrations>().await,
+            Name::Payment => db.migrate::<payment::migration::Migrations>().await,
+            Name::Dashboard => db.migrate::<dashboard::Migrations>().await,
+            Name::Message => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether its database answers and has the schema it needs.
+    pub(crate) async fn is_ready(self, db: &Db) -> Result<bool, DbErr> {
+        match self {
+            Name::Allocation => db.ready::<allocation::migration::Migrations>().await,
+            Name::Driving => db.ready::<driving::migration::Migrations>().await,
+            Name::Payment => db.ready::<payment::migration::Migrations>().await,
+            Name::Dashboard => db.ready::<dashboard::Migrations>().await,
+            Name::Message => Ok(true),
+        }
+    }
+
+    /// Starts its tasks; answers what it serves, and the database it works on.
+    pub(crate) async fn start(
+        self,
+        mesh: &Mesh,
+        broker: Broker,
+    ) -> Result<(Routes, Option<Db>), Exit> {
+        let settings = &mesh.settings;
+        if self == Name::Message {
+            let config = settings.message.clone();
+            let routes = message::start(&broker, mesh.clock.clone(), &mesh.work, config);
+            return Ok((routes, None));
+        }
+        let cx = mesh.context(self, broker).await?;
+        let routes = match self {
+            Name::Allocation => allocation::start(&cx, settings.allocation.clone()),
+            Name::Driving => driving::start(&cx, settings.driving.clone(), mesh.payment()),
+            Name::Payment => payment::start(&cx, settings.payment.clone()),
+            Name::Dashboard => dashboard::start(&cx, settings.dashboard.clone()),
+        };
+        Ok((routes, Some(cx.db)))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,232 @@
+//! What `taxi dev` and `taxi serve` share: contexts on listeners, their readiness, their end.
+//!
+//! The end has an order. First the servers drain: they say that they are not ready and finish what
+//! they have begun. Only then the work behind them stops, relays and consumers, because requests in
+//! flight may still need it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use kernel::Clock;
+use platform::auth::{ServiceTokens, Verifier};
+use platform::broker::Broker;
+use platform::clock::SystemClock;
+use platform::context::Context;
+use platform::db::Db;
+use platform::nats_server::OLDEST;
+use platform::server::{self, Readiness};
+use platform::shutdown::Shutdown;
+use tokio::net::TcpListener;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::config::{self, Settings};
+use crate::contexts::Name;
+use crate::exit::Exit;
+
+/// How long relays and consumers get to stop.
+const WORK_GRACE: Duration = Duration::from_secs(5);
+/// How often we look whether what a context needs is there, once it was,
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// and at first, when every moment counts.
+const FIRST_PROBES: Duration = Duration::from_millis(10);
+/// How long a database may take to say that it is there.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The contexts of one process.
+pub(crate) struct Mesh {
+    /// What was configured.
+    pub(crate) settings: Settings,
+    /// What time it is.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The servers' end.
+    pub(crate) stop: Shutdown,
+    /// The end of the work behind them.
+    pub(crate) work: Shutdown,
+    verifier: Verifier,
+    failure: Arc<OnceLock<String>>,
+}
+
+impl Mesh {
+    /// No contexts yet; `stop` ends them all.
+    pub(crate) fn new(settings: Settings, stop: Shutdown) -> Mesh {
+        Mesh {
+            verifier: Verifier::discover(settings.auth.clone()),
+            clock: Arc::new(SystemClock),
+            stop,
+            work: Shutdown::new(),
+            failure: Arc::default(),
+            settings,
+        }
+    }
+
+    /// Starts a context. Nothing it needs has to be there yet: its readiness says when it is.
+    pub(crate) async fn start(
+        &self,
+        name: Name,
+        listener: TcpListener,
+        readiness: &Readiness,
+    ) -> Result<(), Exit> {
+        let broker = Broker::connect(self.settings.broker.clone(), name.as_str()).await;
+        let broker = broker.map_err(|error| Exit::config(format!("broker.url: {error}")))?;
+        let (routes, db) = name.start(self, broker.clone()).await?;
+        let needs = Needs { name, db, broker };
+        self.work.spawn("readiness", needs.watch(readiness.clone(), self.work.clone()));
+        let serving = server::serve(
+            listener,
+            vec![routes],
+            self.verifier.clone(),
+            readiness.clone(),
+            proto::FILE_DESCRIPTOR_SET,
+            self.settings.server.clone(),
+            self.stop.clone(),
+        );
+        let (stop, failure) = (self.stop.clone(), self.failure.clone());
+        self.stop.spawn(name.as_str(), async move {
+            if let Err(error) = serving.await {
+                tracing::error!(context = %name, %error, "cannot serve");
+                failure.set(format!("{name} cannot serve: {error}")).ok();
+                stop.trigger();
+            }
+        });
+        Ok(())
+    }
+
+    /// What a context with a database is given.
+    pub(crate) async fn context(&self, name: Name, broker: Broker) -> Result<Context, Exit> {
+        let db = open(name, &self.settings).await?;
+        Ok(Context::new(name.as_str(), db, broker, self.clock.clone(), self.work.clone()))
+    }
+
+    /// The way from driving to payment.
+    pub(crate) fn payment(&self) -> (Channel, ServiceTokens) {
+        let Settings { auth, service, upstream, .. } = &self.settings;
+        let tokens = ServiceTokens::new(&auth.issuer, &service.client_id, &service.client_secret);
+        (platform::client::channel(&upstream.payment), tokens)
+    }
+
+    /// Waits until everything is asked to stop, and then until it has stopped.
+    pub(crate) async fn end(self) -> Result<(), Exit> {
+        self.stop.cancelled().await;
+        let server::ServerConfig { drain_delay, drain, .. } = self.settings.server;
+        let mut late = self.stop.wait(drain_delay + drain + WORK_GRACE).await;
+        self.work.trigger();
+        late.extend(self.work.wait(WORK_GRACE).await);
+        if !late.is_empty() {
+            tracing::warn!(tasks = late.join(", "), "did not stop in time");
+        }
+        match self.failure.get() {
+            Some(failure) => Err(Exit::failed(failure)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Opens the database of a context.
+pub(crate) async fn open(name: Name, settings: &Settings) -> Result<Db, Exit> {
+    let key = format!("database.{name}.url");
+    let Some(database) = name.database(&settings.database) else {
+        return Err(Exit::usage(format!("{name} has no database")));
+    };
+    config::check_database_url(&key, &database.url)?;
+    Db::connect(database).await.map_err(|_| config::bad_database_url(&key))
+}
+
+/// Waits until a context says over the network that it serves.
+pub(crate) async fn serving(address: SocketAddr) -> Result<(), tonic::Status> {
+    let mut health = HealthClient::new(platform::client::channel(&address.to_string()));
+    let mut states = health.watch(HealthCheckRequest::default()).await?.into_inner();
+    while let Some(state) = states.message().await? {
+        if state.status() == ServingStatus::Serving {
+            return Ok(());
+        }
+    }
+    Err(tonic::Status::unavailable("stopped before it was ready"))
+}
+
+/// What a context needs in order to serve.
+struct Needs {
+    name: Name,
+    db: Option<Db>,
+    broker: Broker,
+}
+
+impl Needs {
+    /// Keeps the readiness true, until the end.
+    async fn watch(self, readiness: Readiness, work: Shutdown) {
+        // Named once in the life of a process.
+        let named = |what| -> &'static str { format!("{what} of {}", self.name).leak() };
+        let (database, broker) = (named("database"), named("broker"));
+        let mut pause = FIRST_PROBES;
+        loop {
+            let broker_is_there = self.broker_is_ready();
+            let database_is_there = self.database_is_ready().await;
+            readiness.set(broker, broker_is_there);
+            readiness.set(database, database_is_there);
+            pause = match broker_is_there && database_is_there {
+                true => PROBE_INTERVAL,
+                false => (pause * 2).min(PROBE_INTERVAL),
+            };
+            tokio::select! {
+                () = work.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn database_is_ready(&self) -> bool {
+        let Some(db) = &self.db else { return true };
+        match tokio::time::timeout(PROBE_DEADLINE, self.name.is_ready(db)).await {
+            Ok(Ok(current)) => {
+                if !current {
+                    tracing::warn!(context = %self.name, "the schema is not current: run `taxi migrate`");
+                }
+                current
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(context = %self.name, %error, "the database does not answer");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(context = %self.name, "the database does not answer in time");
+                false
+            }
+        }
+    }
+
+    fn broker_is_ready(&self) -> bool {
+        if !self.broker.is_connected() {
+            return false;
+        }
+        let server = self.broker.client().server_info();
+        let usable = server.jetstream && is_new_enough(&server.version);
+        if !usable {
+            let (version, jetstream) = (&server.version, server.jetstream);
+            tracing::error!(version, jetstream, "the broker must have JetStream and be 2.11 or newer");
+        }
+        usable
+    }
+}
+
+/// Older brokers silently ignore several filter subjects.
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u64>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_broker_is_told_from_a_new_one() {
+        for (version, new) in
+            [("2.11.0", true), ("2.15.1", true), ("3.0.0-dev", true), ("2.9.25", false), ("", false)]
+        {
+            assert_eq!(is_new_enough(version), new, "{version}");
+        }
+    }
+}
