@@ -12,7 +12,6 @@ use platform::auth::Access;
 use platform::call::{Call, consistency_token, reply};
 use platform::page::{next_page_token, page_request};
 use platform::server::{MAX_MESSAGE_BYTES, Routes};
-use platform::shutdown::Shutdown;
 use platform::status::status;
 use platform::store::{resume_token, resumed_after};
 use proto::allocation::v1 as wire;
@@ -37,12 +36,8 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(3);
 /// What it keeps of the caller's time to answer in.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
 
-pub(crate) fn routes(
-    allocations: Arc<Allocations>,
-    clock: Arc<dyn Clock>,
-    tasks: Shutdown,
-) -> Routes {
-    let service = AllocationServiceServer::new(Grpc { allocations, clock, tasks })
+pub(crate) fn routes(allocations: Arc<Allocations>, clock: Arc<dyn Clock>) -> Routes {
+    let service = AllocationServiceServer::new(Grpc { allocations, clock })
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     Routes::new(crate::NAME).service(service, ACCESS)
 }
@@ -50,7 +45,6 @@ pub(crate) fn routes(
 struct Grpc {
     allocations: Arc<Allocations>,
     clock: Arc<dyn Clock>,
-    tasks: Shutdown,
 }
 
 #[tonic::async_trait]
@@ -134,8 +128,6 @@ impl AllocationService for Grpc {
             let ends = change.as_ref().map_or(true, |change| change.state.is_final());
             Some((change, (!ends).then_some(watch)))
         });
-        let tasks = self.tasks.clone();
-        let changes = changes.take_until(async move { tasks.cancelled().await });
         Ok(Response::new(changes.map(watch_response).boxed()))
     }
 }

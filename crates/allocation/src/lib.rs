@@ -63,5 +63,5 @@ pub fn start(cx: &Context, config: Config) -> Routes {
     cx.consume(&["driving"], policies::Policies::new(allocations.clone()));
     let timer = app::expiry(allocations.clone(), cx.lease("expiry"), cx.tasks.clone());
     cx.tasks.spawn("expiry", timer);
-    grpc::routes(allocations, cx.clock.clone(), cx.tasks.clone())
+    grpc::routes(allocations, cx.clock.clone())
 }

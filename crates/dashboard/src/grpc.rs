@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use kernel::{AllocationId, DrivingId, Money, PaymentId, Rejection, Role, Timestamp, Uuid};
 use platform::auth::Access;
 use platform::call::Call;
@@ -106,17 +106,16 @@ impl DashboardService for Dashboard {
         let tokens = watch_tokens(&request);
         let after = parse_resume_token(&tokens, &request.resume_token).map_err(status)?;
         let watch = self.queries.watch(&call.actor, &filter, after).await.map_err(status)?;
-        let clock = self.queries.clock.clone();
         let changes = futures::stream::try_unfold(watch, |mut watch| async move {
             let change = watch.next().await.map_err(status)?;
-            Ok(Some((change, watch)))
+            Ok::<_, Status>(Some((change, watch)))
         });
-        let answers = changes.map(move |change| {
-            let (ride, as_of) = change?;
+        let clock = self.queries.clock.clone();
+        let answers = changes.map_ok(move |(ride, as_of)| {
             let resume_token = encode_token(&tokens, &ride.sequence.to_string());
             let as_of = wire_as_of(as_of, clock.now());
             let driving_info = Some(wire_driving_info(ride, as_of));
-            Ok(WatchDrivingInfosResponse { driving_info, resume_token, as_of: Some(as_of) })
+            WatchDrivingInfosResponse { driving_info, resume_token, as_of: Some(as_of) }
         });
         Ok(Response::new(answers.boxed()))
     }

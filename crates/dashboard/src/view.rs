@@ -287,3 +287,6 @@ impl From<&WirePlace> for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,13 @@
 //! Ids are UUIDv7 and sort by time; so do the bucket's revisions, in which watches count.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::push::{OrderedError, OrderedErrorKind};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::kv::{Entry, Store, WatcherError};
+use async_nats::jetstream::kv::{Entry, Store, Watch, WatcherError};
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -80,13 +82,14 @@ impl Inbox {
         after: u64,
     ) -> Result<impl Stream<Item = Result<Revised, Failure>> + Send + use<>, Failure> {
         let keys = format!("{}.*", token(customer));
-        let watch = self.bucket.with(|store| async move {
-            Ok(store.watch_from_revision(keys, after.saturating_add(1)).await?)
-        });
-        let mut seen = after;
-        Ok(watch.await?.filter_map(move |entry| {
-            let news = entry.map(|entry| unseen(entry, &mut seen));
-            std::future::ready(news.map_err(away).and_then(revised).transpose())
+        let (watch, mut seen) = self.bucket.with(|store| follow(store, keys, after)).await?;
+        Ok(watch.filter_map(move |entry| {
+            let news = match entry {
+                Ok(entry) => unseen(entry, &mut seen).map(revised),
+                Err(error) if goes_on(&error) => None,
+                Err(error) => Some(Err(Failure::Unavailable(error.into()))),
+            };
+            std::future::ready(news)
         }))
     }
 }
@@ -99,6 +102,14 @@ async fn last(store: Arc<Store>, key: String) -> Result<Option<Bytes>, BrokerErr
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Follows keys with wildcards after a revision; one from before the bucket was lost means nothing
+/// any more, and it begins anew.
+async fn follow(store: Arc<Store>, keys: String, after: u64) -> Result<(Watch, u64), BrokerError> {
+    let last = store.stream.get_info().await?.state.last_sequence;
+    let after = if after > last { 0 } else { after };
+    Ok((store.watch_from_revision(keys, after + 1).await?, after))
 }
 
 /// Reads all values there are under keys with wildcards, oldest first.
@@ -164,8 +175,15 @@ fn unseen(entry: Entry, seen: &mut u64) -> Option<Entry> {
     Some(entry).filter(|entry| new && is_present(&entry.value))
 }
 
-fn revised(entry: Option<Entry>) -> Result<Option<Revised>, Failure> {
-    entry.map(|entry| Ok((entry.revision, decode(entry.value)?))).transpose()
+/// Whether a watch carries on behind this error: a cursor that the broker has forgotten, in a
+/// restart say, is made again where it was.
+fn goes_on(error: &WatcherError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<OrderedError>());
+    source.is_some_and(|error| error.kind() == OrderedErrorKind::MissingHeartbeat)
+}
+
+fn revised(entry: Entry) -> Result<Revised, Failure> {
+    Ok((entry.revision, decode(entry.value)?))
 }
 
 /// Whether it is a message: what remains of a deleted key is empty, a message never is.
@@ -175,10 +193,6 @@ fn is_present(value: &Bytes) -> bool {
 
 fn decode(value: Bytes) -> Result<Message, Failure> {
     Message::decode(value).map_err(|error| Failure::Internal(Box::new(error)))
-}
-
-fn away(error: WatcherError) -> Failure {
-    Failure::Unavailable(Box::new(error))
 }
 
 /// The message's id in a subject or a key.
@@ -334,8 +348,9 @@ mod tests {
         let (_, next) = resumed.next().await.expect("what was missed").expect("a message");
         assert_eq!(next, message("b"));
 
-        let mut early = Box::pin(inbox.watch(&whose, u64::MAX).await.expect("a watch"));
-        assert!(early.next().now_or_never().is_none());
+        let mut anew = Box::pin(inbox.watch(&whose, u64::MAX).await.expect("a watch"));
+        let (_, first) = anew.next().await.expect("the present").expect("a message");
+        assert_eq!(first, message("a"));
     }
 
     #[tokio::test]
@@ -347,12 +362,15 @@ mod tests {
         let (seen, _) = fresh.next().await.expect("the present").expect("a message");
         let mut resumed = Box::pin(inbox.watch(&whose, seen).await.expect("a watch"));
 
-        nats.restart().await;
-        let news = message("b");
-        let create = || inbox.create(&whose, Uuid::from_u128(2), &news);
-        testkit::eventually(PATIENCE, create).await;
-        for watch in [&mut fresh as &mut (dyn Stream<Item = _> + Unpin), &mut resumed] {
-            let (_, next) = watch.next().await.expect("the new one").expect("a message");
+        let outage = async {
+            nats.restart().await;
+            let news = message("b");
+            let create = || inbox.create(&whose, Uuid::from_u128(2), &news);
+            testkit::eventually(PATIENCE, create).await;
+        };
+        let ((), fresh, resumed) = futures::join!(outage, fresh.next(), resumed.next());
+        for next in [fresh, resumed] {
+            let (_, next) = next.expect("the new one").expect("a message");
             assert_eq!(next, message("b"));
         }
     }

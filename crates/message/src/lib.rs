@@ -87,3 +87,47 @@ pub fn start(broker: &Broker, clock: Arc<dyn Clock>, tasks: &Shutdown, config: C
     tasks.spawn("message consumer", consumer.run(tasks.clone()));
     grpc::routes(inbox, tasks.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use kernel::{CustomerId, PageRequest, Uuid};
+    use proto::allocation::v1::AllocationRequested;
+
+    use super::*;
+    use crate::testing::{Nats, PATIENCE, StoppedClock, event, requested};
+
+    #[tokio::test]
+    async fn what_is_in_the_stream_is_told_or_parked() {
+        let nats = Nats::start().await;
+        let broken = AllocationRequested { destination: None, ..requested("ko") };
+        nats.publish("allocation", &event(1, &broken)).await;
+        nats.publish("allocation", &event(2, &requested("ko"))).await;
+        nats.publish("dashboard", &event(3, &requested("ko"))).await;
+        nats.publish("allocation", &event(2, &requested("ko"))).await;
+
+        let tasks = Shutdown::new();
+        let config = Config { bucket: "TEST".to_owned() };
+        start(&nats.broker, Arc::new(StoppedClock), &tasks, config);
+
+        let inbox = nats.inbox();
+        let told = || async {
+            let page = PageRequest { size: 50, after: None };
+            let page = inbox.list(&CustomerId::from_subject("C1"), &page).await;
+            let names = page.map(|page| page.items.into_iter().map(|message| message.name));
+            let names: Vec<String> = names.map_err(|error| error.to_string())?.collect();
+            if names.is_empty() { Err("nothing yet".to_owned()) } else { Ok(names) }
+        };
+        let names = testkit::eventually(PATIENCE, told).await;
+        assert_eq!(names, [format!("messages/{}", Uuid::from_u128(2))]);
+
+        let parked = || async {
+            let store = nats.broker.jetstream().get_key_value("TEST_PARKED").await;
+            let store = store.map_err(|error| error.to_string())?;
+            let found = store.get(Uuid::from_u128(1).to_string()).await;
+            found.map_err(|error| error.to_string())?.ok_or("nothing yet".to_owned())
+        };
+        testkit::eventually(PATIENCE, parked).await;
+        tasks.trigger();
+        assert!(tasks.wait(PATIENCE).await.is_empty());
+    }
+}

@@ -179,47 +179,17 @@ impl Bookkeeping for Parking {
 
 #[cfg(test)]
 mod tests {
-    use kernel::{PageRequest, Timestamp, Uuid};
+    use kernel::{PageRequest, Uuid};
     use proto::message::v1::message::Template;
-    use proto::r#type::v1::Place;
 
     use super::*;
-    use crate::testing::{Nats, StoppedClock};
-
-    const RIDE: Uuid = Uuid::from_u128(42);
-    const NOW: Timestamp = Timestamp::from_micros(1_764_000_000_123_456);
+    use crate::testing::{NOW, Nats, RIDE, StoppedClock, event, requested};
 
     fn telling(nats: &Nats) -> Telling {
         Telling {
             inbox: nats.inbox(),
             languages: Languages::new(nats.broker.clone()),
-            clock: Arc::new(StoppedClock(NOW)),
-        }
-    }
-
-    fn event<T: prost::Message + Name>(id: u128, body: &T) -> Delivery {
-        Delivery {
-            id: Uuid::from_u128(id),
-            kind: T::full_name(),
-            context: "test".to_owned(),
-            aggregate: RIDE,
-            version: 1,
-            correlation: RIDE,
-            causation: RIDE,
-            time: NOW,
-            trace: None,
-            payload: body.encode_to_vec().into(),
-            sequence: 1,
-        }
-    }
-
-    fn requested(language: &str) -> AllocationRequested {
-        AllocationRequested {
-            allocation: format!("allocations/{RIDE}"),
-            customer: "customers/C1".to_owned(),
-            destination: Some(Place { address: "서울역".to_owned(), location: None }),
-            language: language.to_owned(),
-            ..Default::default()
+            clock: Arc::new(StoppedClock),
         }
     }
 
@@ -305,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn a_parked_event_is_kept_with_its_reason() {
         let nats = Nats::start().await;
-        let parking = Parking { bucket: nats.bucket("P"), clock: Arc::new(StoppedClock(NOW)) };
+        let parking = Parking { bucket: nats.bucket("P"), clock: Arc::new(StoppedClock) };
         let broken = event(7, &requested("ko"));
         parking.park(&broken, "no destination").await.expect("parked");
         parking.park(&broken, "again").await.expect("parked before");

@@ -1,4 +1,4 @@
-//! What this context's tests share: a real nats-server of their own.
+//! What this context's tests share: a real nats-server of their own, and events of one ride.
 
 use std::time::Duration;
 
@@ -6,6 +6,9 @@ use async_nats::HeaderMap;
 use kernel::{Clock, Timestamp, Uuid};
 use platform::broker::{Broker, BrokerConfig, Delivery};
 use platform::nats_server::{NatsServer, Options};
+use prost::{Message, Name};
+use proto::allocation::v1::AllocationRequested;
+use proto::r#type::v1::Place;
 use tempfile::TempDir;
 
 use crate::bucket::Bucket;
@@ -13,6 +16,12 @@ use crate::inbox::Inbox;
 
 /// How long a test waits for the broker.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What time it is.
+pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_764_000_000_123_456);
+
+/// The allocation of the ride.
+pub(crate) const RIDE: Uuid = Uuid::from_u128(42);
 
 /// A nats-server and a connection to it.
 pub(crate) struct Nats {
@@ -103,12 +112,40 @@ async fn serve(files: &TempDir, port: Option<u16>) -> NatsServer {
     NatsServer::start(options).await.expect("a nats-server")
 }
 
+/// An event of the ride.
+pub(crate) fn event<T: Message + Name>(id: u128, body: &T) -> Delivery {
+    Delivery {
+        id: Uuid::from_u128(id),
+        kind: T::full_name(),
+        context: "test".to_owned(),
+        aggregate: RIDE,
+        version: 1,
+        correlation: RIDE,
+        causation: RIDE,
+        time: NOW,
+        trace: None,
+        payload: body.encode_to_vec().into(),
+        sequence: 1,
+    }
+}
+
+/// The ride's beginning: C1 asks for a car.
+pub(crate) fn requested(language: &str) -> AllocationRequested {
+    AllocationRequested {
+        allocation: format!("allocations/{RIDE}"),
+        customer: "customers/C1".to_owned(),
+        destination: Some(Place { address: "서울역".to_owned(), location: None }),
+        language: language.to_owned(),
+        ..Default::default()
+    }
+}
+
 /// A clock that always shows the same time.
-pub(crate) struct StoppedClock(pub(crate) Timestamp);
+pub(crate) struct StoppedClock;
 
 impl Clock for StoppedClock {
     fn now(&self) -> Timestamp {
-        self.0
+        NOW
     }
 
     fn new_id(&self) -> Uuid {

@@ -100,19 +100,29 @@ impl Name {
         broker: Broker,
     ) -> Result<(Routes, Option<Db>), Exit> {
         let settings = &mesh.settings;
-        if self == Name::Message {
-            let config = settings.message.clone();
-            let routes = message::start(&broker, mesh.clock.clone(), &mesh.work, config);
-            return Ok((routes, None));
-        }
-        let cx = mesh.context(self, broker).await?;
-        let routes = match self {
-            Name::Allocation => allocation::start(&cx, settings.allocation.clone()),
-            Name::Driving => driving::start(&cx, settings.driving.clone(), mesh.payment()),
-            Name::Payment => payment::start(&cx, settings.payment.clone()),
-            Name::Dashboard => dashboard::start(&cx, settings.dashboard.clone()),
-        };
-        Ok((routes, Some(cx.db)))
+        Ok(match self {
+            Name::Allocation => {
+                let cx = mesh.context(self, broker).await?;
+                (allocation::start(&cx, settings.allocation.clone()), Some(cx.db))
+            }
+            Name::Driving => {
+                let cx = mesh.context(self, broker).await?;
+                let routes = driving::start(&cx, settings.driving.clone(), mesh.payment());
+                (routes, Some(cx.db))
+            }
+            Name::Payment => {
+                let cx = mesh.context(self, broker).await?;
+                (payment::start(&cx, settings.payment.clone()), Some(cx.db))
+            }
+            Name::Dashboard => {
+                let cx = mesh.context(self, broker).await?;
+                (dashboard::start(&cx, settings.dashboard.clone()), Some(cx.db))
+            }
+            Name::Message => {
+                let config = settings.message.clone();
+                (message::start(&broker, mesh.clock.clone(), &mesh.work, config), None)
+            }
+        })
     }
 }
 

@@ -157,19 +157,17 @@ struct Needs {
 impl Needs {
     /// Keeps the readiness true, until the end.
     async fn watch(self, readiness: Readiness, work: Shutdown) {
-        // Named once in the life of a process.
-        let named = |what| -> &'static str { format!("{what} of {}", self.name).leak() };
-        let (database, broker) = (named("database"), named("broker"));
+        let mut needs = [Need::new("broker", self.name), Need::new("database", self.name)];
         let mut pause = FIRST_PROBES;
         loop {
-            let broker_is_there = self.broker_is_ready();
-            let database_is_there = self.database_is_ready().await;
-            readiness.set(broker, broker_is_there);
-            readiness.set(database, database_is_there);
-            pause = match broker_is_there && database_is_there {
-                true => PROBE_INTERVAL,
-                false => (pause * 2).min(PROBE_INTERVAL),
+            let problems = [self.broker_problem(), self.database_problem().await];
+            pause = match problems.iter().any(Option::is_some) {
+                true => (pause * 2).min(PROBE_INTERVAL),
+                false => PROBE_INTERVAL,
             };
+            for (need, problem) in needs.iter_mut().zip(problems) {
+                need.tell(problem, &readiness);
+            }
             tokio::select! {
                 () = work.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -177,37 +175,50 @@ impl Needs {
         }
     }
 
-    async fn database_is_ready(&self) -> bool {
-        let Some(db) = &self.db else { return true };
-        match tokio::time::timeout(PROBE_DEADLINE, self.name.is_ready(db)).await {
-            Ok(Ok(current)) => {
-                if !current {
-                    tracing::warn!(context = %self.name, "the schema is not current: run `taxi migrate`");
-                }
-                current
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(context = %self.name, %error, "the database does not answer");
-                false
-            }
-            Err(_) => {
-                tracing::warn!(context = %self.name, "the database does not answer in time");
-                false
-            }
-        }
-    }
-
-    fn broker_is_ready(&self) -> bool {
+    fn broker_problem(&self) -> Option<String> {
         if !self.broker.is_connected() {
-            return false;
+            return Some("not connected".to_owned());
         }
         let server = self.broker.client().server_info();
-        let usable = server.jetstream && is_new_enough(&server.version);
-        if !usable {
-            let (version, jetstream) = (&server.version, server.jetstream);
-            tracing::error!(version, jetstream, "the broker must have JetStream and be 2.11 or newer");
+        if !is_new_enough(&server.version) {
+            let (major, minor) = OLDEST;
+            return Some(format!("version {}, but {major}.{minor} is needed", server.version));
         }
-        usable
+        (!server.jetstream).then(|| "JetStream is not enabled".to_owned())
+    }
+
+    async fn database_problem(&self) -> Option<String> {
+        let asked = self.name.is_ready(self.db.as_ref()?);
+        match tokio::time::timeout(PROBE_DEADLINE, asked).await {
+            Ok(Ok(true)) => None,
+            Ok(Ok(false)) => Some("the schema is not current: run `taxi migrate`".to_owned()),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("no answer in time".to_owned()),
+        }
+    }
+}
+
+/// One of them, and what is known of it.
+struct Need {
+    check: &'static str,
+    problem: Option<String>,
+}
+
+impl Need {
+    fn new(what: &str, name: Name) -> Need {
+        // Leaked once a context, for the life of the process.
+        Need { check: format!("{what} of {name}").leak(), problem: None }
+    }
+
+    /// Tells the readiness how it stands, and the log when that is news.
+    fn tell(&mut self, problem: Option<String>, readiness: &Readiness) {
+        readiness.set(self.check, problem.is_none());
+        match &problem {
+            problem if *problem == self.problem => {}
+            Some(problem) => tracing::warn!(problem, "not ready: {}", self.check),
+            None => tracing::info!("ready: {}", self.check),
+        }
+        self.problem = problem;
     }
 }
 

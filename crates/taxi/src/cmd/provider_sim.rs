@@ -1,0 +1,30 @@
+//! `taxi provider-sim`: the simulated payment provider as a process of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::serve_part;
+use crate::Global;
+use crate::exit::Exit;
+use crate::ports;
+use crate::provider_sim::Provider;
+
+/// Run the simulated payment provider; it takes money from nobody.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to listen; port 0 lets the kernel choose.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The file of its log.
+    #[arg(long, value_name = "FILE", default_value = "provider.db")]
+    data: PathBuf,
+}
+
+/// Serves until a signal.
+pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
+    let advice = "choose another with `--listen`";
+    let listener = ports::bind(args.listen, "the payment provider", advice).await?;
+    let url = format!("http://{}", ports::address(&listener)?);
+    let provider = Provider::open(&args.data).await?;
+    serve_part("provider", listener, provider.router(), url, global).await
+}

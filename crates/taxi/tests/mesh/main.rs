@@ -1,0 +1,12 @@
+//! The mesh through its front door: the real binary, a real broker, SQLite and Postgres. When a mesh
+//! is dropped it must have drained: nothing in an outbox, nothing parked, every process ended well.
+
+mod bad_input;
+mod cancel;
+mod expiry;
+mod identity;
+mod people;
+mod race;
+mod repeat;
+mod ride;
+mod survival;
