@@ -82,8 +82,7 @@ impl DashboardService for Dashboard {
         let request = request.into_inner();
         let filter = list_filter(&request).map_err(status)?;
         let query = list_query(&request);
-        let page =
-            page_request(request.page_size, &request.page_token, &query).map_err(status)?;
+        let page = page_request(request.page_size, &request.page_token, &query).map_err(status)?;
         self.queries.reach(&request.consistency_token, call.remaining()).await.map_err(status)?;
         let as_of = self.queries.as_of().await.map_err(status)?;
         let page = self.queries.list(&call.actor, &filter, &page).await.map_err(status)?;
@@ -200,7 +199,7 @@ fn parse_resume_token(tokens: &str, token: &str) -> Result<Option<i64>, Rejectio
     let sequence = decode_token(tokens, token).and_then(|sequence| sequence.parse().ok());
     sequence.map(Some).ok_or_else(|| {
         let message = "must be the resume_token of the same watch, unchanged";
-        Rejection::invalid("resume_token", "RESUME_TOKEN_INVALID", message)
+        Rejection::invalid("resume_token", "INVALID_RESUME_TOKEN", message)
     })
 }
 

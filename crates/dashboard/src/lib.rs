@@ -44,8 +44,8 @@ use platform::server::{MAX_MESSAGE_BYTES, Routes};
 use proto::dashboard::v1::dashboard_service_server::DashboardServiceServer;
 use serde::{Deserialize, Serialize};
 
-pub use self::migration::Migrations;
 use self::grpc::Dashboard;
+pub use self::migration::Migrations;
 use self::projection::DrivingInfos;
 use self::query::Queries;
 

@@ -234,7 +234,7 @@ impl Written {
             kind => {
                 return Err(Rejection::invalid(
                     "consistency_token",
-                    "CONSISTENCY_TOKEN_INVALID",
+                    "INVALID_CONSISTENCY_TOKEN",
                     format!("the view does not follow any {kind}"),
                 ));
             }

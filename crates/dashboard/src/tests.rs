@@ -1,229 +1,32 @@
 //! The view through its front door, on SQLite and on Postgres: what was folded, and what callers
 //! then read. Deliveries are handed to the view as the platform hands them over; there is no broker.
 
-use std::sync::Arc;
+mod house;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use kernel::{Actor, AllocationId, Clock, DrivingId, Failure, PaymentId, Role, Timestamp, Uuid};
-use platform::broker::{Broker, BrokerConfig, Delivery};
+use kernel::{AllocationId, DrivingId, Failure, PaymentId, Role, Uuid};
+use platform::broker::Delivery;
 use platform::call::consistency_token;
-use platform::db::{Db, DbConfig};
-use platform::lease::Lease;
-use platform::projection::{Projection, View, checkpoint};
-use platform::shutdown::Shutdown;
 use platform::status::reason;
-use prost::{Message, Name};
+use proto::allocation::v1::AllocationCancelRequested;
 use proto::allocation::v1::allocation::State as Allocation;
 use proto::allocation::v1::allocation_cancel_requested::CancelCause;
-use proto::allocation::v1::{AllocationCancelRequested, AllocationRequested};
 use proto::dashboard::v1::dashboard_service_server::DashboardService;
 use proto::dashboard::v1::{
-    DrivingInfo, GetDrivingInfoRequest, GetSummaryRequest, ListDrivingInfosRequest,
-    ListDrivingInfosResponse, StateCount, WatchDrivingInfosRequest, WatchDrivingInfosResponse,
+    GetDrivingInfoRequest, GetSummaryRequest, ListDrivingInfosRequest, StateCount,
+    WatchDrivingInfosRequest, WatchDrivingInfosResponse,
 };
-use proto::driving::v1::{DrivingApproved, DrivingFinished, DrivingOpened};
-use proto::google::r#type::Money;
+use proto::driving::v1::DrivingOpened;
 use proto::payment::v1::{PaymentApproved, PaymentRefunded};
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{EntityTrait, Set};
-use tempfile::TempDir;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
-use crate::grpc::Dashboard;
-use crate::projection::DrivingInfos;
-use crate::query::Queries;
-use crate::{Config, Migrations, NAME};
-
-/// Time stands still: all events happen at their number in seconds.
-struct Frozen;
-
-const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
-
-impl Clock for Frozen {
-    fn now(&self) -> Timestamp {
-        NOW
-    }
-
-    fn new_id(&self) -> Uuid {
-        Uuid::from_u128(NOW.micros() as u128)
-    }
-}
-
-/// The context without its broker.
-struct House {
-    db: Db,
-    dashboard: Dashboard,
-    queries: Queries,
-    tasks: Shutdown,
-    _projection: Projection<DrivingInfos>,
-    _files: Option<TempDir>,
-}
-
-impl House {
-    async fn on_sqlite() -> House {
-        let files = tempfile::tempdir().expect("a directory");
-        let url = format!("sqlite://{}", files.path().join("dashboard.db").display());
-        House::at(url, Some(files)).await
-    }
-
-    async fn on_postgres() -> House {
-        let url = testkit::Postgres::shared().await.database(NAME).await.expect("a database");
-        House::at(url, None).await
-    }
-
-    async fn at(url: String, files: Option<TempDir>) -> House {
-        let db = Db::connect(&DbConfig { url, max_connections: 4 }).await.expect("a URL");
-        db.migrate::<Migrations>().await.expect("migrates");
-        let nowhere = BrokerConfig {
-            url: "nats://127.0.0.1:9".to_owned(),
-            stream: "TAXI_EVENTS".to_owned(),
-            prefix: "taxi.events".to_owned(),
-            shards: 8,
-            replicas: 1,
-        };
-        let broker = Broker::connect(nowhere, NAME).await.expect("a URL");
-        let lease = Lease::new(db.clone(), NAME, Uuid::nil());
-        let clock = Arc::new(Frozen);
-        let projection =
-            Projection::new(NAME, broker, db.clone(), clock.clone(), lease, DrivingInfos);
-        let tasks = Shutdown::new();
-        let queries = Queries {
-            db: db.clone(),
-            clock,
-            freshness: projection.freshness(),
-            tasks: tasks.clone(),
-            stuck_after: Duration::from_secs(Config::default().stuck_after_seconds),
-        };
-        let dashboard = Dashboard::new(queries.clone());
-        House { db, dashboard, queries, tasks, _projection: projection, _files: files }
-    }
-
-    /// One batch and its checkpoint, as the platform does it.
-    async fn fold(&self, batch: &[Delivery]) -> Result<(), Failure> {
-        let tx = self.db.begin().await.expect("a transaction");
-        let row = checkpoint::ActiveModel {
-            consumer: Set(NAME.to_owned()),
-            shard: Set(0),
-            sequence: Set(batch.iter().map(|it| it.sequence as i64).max().unwrap_or(0)),
-            complete_at: Set(NOW.minus(Duration::from_secs(2)).micros()),
-        };
-        let key = [checkpoint::Column::Consumer, checkpoint::Column::Shard];
-        let moved = [checkpoint::Column::Sequence, checkpoint::Column::CompleteAt];
-        checkpoint::Entity::insert(row)
-            .on_conflict(OnConflict::columns(key).update_columns(moved).to_owned())
-            .exec_without_returning(&tx)
-            .await
-            .expect("a checkpoint");
-        DrivingInfos.fold(&tx, batch).await?;
-        tx.commit().await.expect("commits");
-        Ok(())
-    }
-
-    async fn get(&self, role: Role, subject: &str, ride: Uuid) -> Result<DrivingInfo, Status> {
-        self.get_after(role, subject, ride, "").await
-    }
-
-    async fn get_after(
-        &self,
-        role: Role,
-        subject: &str,
-        ride: Uuid,
-        token: &str,
-    ) -> Result<DrivingInfo, Status> {
-        let name = format!("drivingInfos/{ride}");
-        let request = GetDrivingInfoRequest { name, consistency_token: token.to_owned() };
-        let answer = self.dashboard.get_driving_info(asked(role, subject, request)).await;
-        answer.map(tonic::Response::into_inner)
-    }
-
-    async fn list(
-        &self,
-        role: Role,
-        subject: &str,
-        request: ListDrivingInfosRequest,
-    ) -> Result<ListDrivingInfosResponse, Status> {
-        let answer = self.dashboard.list_driving_infos(asked(role, subject, request)).await;
-        answer.map(tonic::Response::into_inner)
-    }
-
-    async fn watch(
-        &self,
-        request: WatchDrivingInfosRequest,
-    ) -> Result<<Dashboard as DashboardService>::WatchDrivingInfosStream, Status> {
-        let answer = self.dashboard.watch_driving_infos(asked(Role::Operator, "O1", request)).await;
-        answer.map(tonic::Response::into_inner)
-    }
-}
-
-fn asked<T>(role: Role, subject: &str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.extensions_mut().insert(Actor { role, subject: subject.to_owned() });
-    request
-}
-
-async fn everywhere(test: impl AsyncFn(House)) {
-    test(House::on_sqlite().await).await;
-    test(House::on_postgres().await).await;
-}
-
-/// The ids of ride number n: of its allocation, its driving, its payment.
-fn ride(n: u128) -> Uuid {
-    Uuid::from_u128(n << 8)
-}
-fn driving(n: u128) -> Uuid {
-    Uuid::from_u128(n << 8 | 1)
-}
-fn payment(n: u128) -> Uuid {
-    Uuid::from_u128(n << 8 | 2)
-}
-
-/// One event of ride n; it happens at as many seconds as its place in the stream.
-fn event<M: Message + Name>(n: u128, sequence: u64, version: i64, message: M) -> Delivery {
-    let aggregate = match M::PACKAGE {
-        "taxi.allocation.v1" => ride(n),
-        "taxi.driving.v1" => driving(n),
-        _ => payment(n),
-    };
-    Delivery {
-        id: Uuid::from_u128(u128::from(sequence)),
-        kind: M::full_name(),
-        context: String::new(),
-        aggregate,
-        version,
-        correlation: ride(n),
-        causation: Uuid::nil(),
-        time: Timestamp::from_micros(sequence as i64 * 1_000_000),
-        trace: None,
-        payload: Bytes::from(message.encode_to_vec()),
-        sequence,
-    }
-}
-
-fn requested(n: u128, sequence: u64, customer: &str) -> Delivery {
-    let customer = format!("customers/{customer}");
-    event(n, sequence, 1, AllocationRequested { customer, ..Default::default() })
-}
-
-fn approved(n: u128, sequence: u64, driver: &str) -> Delivery {
-    let driver = format!("drivers/{driver}");
-    event(n, sequence, 2, DrivingApproved { driver, ..Default::default() })
-}
-
-fn finished(n: u128, sequence: u64) -> Delivery {
-    let finish_time = Some(proto::words::time(Timestamp::from_micros(sequence as i64 * 1_000_000)));
-    event(n, sequence, 3, DrivingFinished { finish_time, fare: won(3_000), ..Default::default() })
-}
-
-fn won(units: i64) -> Option<Money> {
-    Some(Money { currency_code: "KRW".to_owned(), units, nanos: 0 })
-}
-
-fn code_and_reason<T>(answer: Result<T, Status>) -> (Code, String) {
-    let status = answer.err().expect("refused");
-    (status.code(), reason(&status).unwrap_or_default())
-}
+use self::house::{
+    House, approved, asked, code_and_reason, driving, event, everywhere, finished, payment,
+    requested, ride, won,
+};
 
 #[tokio::test]
 async fn a_ride_is_read_as_it_was_folded() {
@@ -296,9 +99,22 @@ async fn lists_are_filtered_and_paged() {
         let states = vec![Allocation::Approved.into(), Allocation::Cancelled.into()];
         for (request, expected) in [
             (ListDrivingInfosRequest { states, ..Default::default() }, vec![5]),
-            (ListDrivingInfosRequest { customer: "customers/C3".into(), ..Default::default() }, vec![3]),
-            (ListDrivingInfosRequest { driver: "drivers/D1".into(), ..Default::default() }, vec![5]),
-            (ListDrivingInfosRequest { start_time: time(2), end_time: time(4), ..Default::default() }, vec![3, 2]),
+            (
+                ListDrivingInfosRequest { customer: "customers/C3".into(), ..Default::default() },
+                vec![3],
+            ),
+            (
+                ListDrivingInfosRequest { driver: "drivers/D1".into(), ..Default::default() },
+                vec![5],
+            ),
+            (
+                ListDrivingInfosRequest {
+                    start_time: time(2),
+                    end_time: time(4),
+                    ..Default::default()
+                },
+                vec![3, 2],
+            ),
         ] {
             assert_eq!(list(request).await.0, expected);
         }
@@ -334,7 +150,7 @@ async fn malformed_requests_are_refused() {
     assert_eq!(list(request).await, invalid("INVALID_NAME"));
     let message = consistency_token("message", ride(1), 1);
     let token = house.get_after(Role::Operator, "O1", ride(1), &message).await;
-    assert_eq!(code_and_reason(token), invalid("CONSISTENCY_TOKEN_INVALID"));
+    assert_eq!(code_and_reason(token), invalid("INVALID_CONSISTENCY_TOKEN"));
     for name in ["", "drivingInfos/", "drivingInfos/1", "allocations/1"] {
         let request = GetDrivingInfoRequest { name: name.to_owned(), ..Default::default() };
         let answer = house.dashboard.get_driving_info(asked(Role::Operator, "O1", request)).await;
@@ -342,7 +158,7 @@ async fn malformed_requests_are_refused() {
     }
     for resume_token in ["?".to_owned(), platform::page::encode_token("watch of ", "x")] {
         let request = WatchDrivingInfosRequest { resume_token, ..Default::default() };
-        assert_eq!(code_and_reason(house.watch(request).await), invalid("RESUME_TOKEN_INVALID"));
+        assert_eq!(code_and_reason(house.watch(request).await), invalid("INVALID_RESUME_TOKEN"));
     }
 }
 
@@ -350,7 +166,9 @@ async fn malformed_requests_are_refused() {
 async fn a_caller_reads_their_own_write() {
     everywhere(async |house| {
         house.fold(&[requested(1, 1, "C1")]).await.expect("folds");
-        for (kind, id) in [("allocation", ride(1)), ("driving", driving(1)), ("payment", payment(1))] {
+        for (kind, id) in
+            [("allocation", ride(1)), ("driving", driving(1)), ("payment", payment(1))]
+        {
             let left = Some(Duration::from_millis(50));
             let behind = house.queries.reach(&consistency_token(kind, id, 9), left).await;
             let Err(Failure::Rejected(behind)) = behind else { panic!("{behind:?}") };
@@ -364,7 +182,9 @@ async fn a_caller_reads_their_own_write() {
         );
         folded.expect("folds");
         assert_eq!(read.expect("found").alloc_status(), Allocation::Approved);
-        for (kind, id) in [("allocation", ride(1)), ("driving", driving(1)), ("payment", payment(1))] {
+        for (kind, id) in
+            [("allocation", ride(1)), ("driving", driving(1)), ("payment", payment(1))]
+        {
             house.queries.reach(&consistency_token(kind, id, 1), None).await.expect("there");
         }
     })
@@ -393,7 +213,8 @@ async fn a_watch_shows_what_is_and_then_what_changes() {
         house.fold(&rides).await.expect("folds");
         house.fold(&[approved(1, 4, "D1")]).await.expect("folds");
 
-        let request = WatchDrivingInfosRequest { customer: "customers/C1".into(), ..Default::default() };
+        let request =
+            WatchDrivingInfosRequest { customer: "customers/C1".into(), ..Default::default() };
         let mut watch = house.watch(request.clone()).await.expect("a watch");
         let (ride, _, after_3) = answer(watch.next().await);
         assert_eq!(ride, 3);
@@ -405,13 +226,16 @@ async fn a_watch_shows_what_is_and_then_what_changes() {
         let (ride, entries, _) = answer(element);
         assert_eq!((ride, entries), (3, 2));
 
-        let resume = |token: &str| WatchDrivingInfosRequest { resume_token: token.to_owned(), ..request.clone() };
+        let resume = |token: &str| WatchDrivingInfosRequest {
+            resume_token: token.to_owned(),
+            ..request.clone()
+        };
         let mut resumed = house.watch(resume(&after_3)).await.expect("a watch");
         assert_eq!(answer(resumed.next().await).0, 1);
         let mut resumed = house.watch(resume(&after_1)).await.expect("a watch");
         assert_eq!(answer(resumed.next().await).0, 3);
         let other = WatchDrivingInfosRequest { customer: String::new(), ..resume(&after_1) };
-        let refused = (Code::InvalidArgument, "RESUME_TOKEN_INVALID".to_owned());
+        let refused = (Code::InvalidArgument, "INVALID_RESUME_TOKEN".to_owned());
         assert_eq!(code_and_reason(house.watch(other).await), refused);
 
         house.tasks.trigger();
@@ -474,7 +298,11 @@ async fn the_key_figures() {
         };
         assert_eq!(
             counts(summary.alloc_states),
-            named(&[("STATE_REQUESTED", 2), ("STATE_DRIVING_FINISHED", 4), ("STATE_CANCELLING", 2)])
+            named(&[
+                ("STATE_REQUESTED", 2),
+                ("STATE_DRIVING_FINISHED", 4),
+                ("STATE_CANCELLING", 2)
+            ])
         );
         assert_eq!(
             counts(summary.driving_states),

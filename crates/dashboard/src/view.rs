@@ -156,7 +156,7 @@ impl DrivingInfo {
                 self.stands(Allocation::Requested);
             }
             AllocationEvent::CancelRequested(event) => match event.cause() {
-                CancelCause::Customer => self.stands(Allocation::Cancelling),
+                CancelCause::Customer => self.wants_to_cancel(),
                 // Nobody accepted yet: it is still the request it was until it expires.
                 CancelCause::Unanswered | CancelCause::Unspecified => {}
             },
@@ -195,11 +195,7 @@ impl DrivingInfo {
                 self.because(&event.reason);
                 self.driving_status = Driving::Cancelled.into();
             }
-            DrivingEvent::CancelRejected(event) => {
-                if let Some(state) = allocation_of(event.state()) {
-                    self.stands(state);
-                }
-            }
+            DrivingEvent::CancelRejected(event) => self.goes_on(event.state()),
             // Where the payment stands is payment's to tell; here is only which one it is.
             DrivingEvent::PaymentSettled(event) => {
                 let named = event.payment.parse::<PaymentId>().ok();
@@ -237,15 +233,31 @@ impl DrivingInfo {
         self.alloc_status = state.into();
     }
 
-    /// The driving has moved on, and the allocation with it; but a driver's yes does not settle a
-    /// cancel that is still undecided.
+    /// A cancel comes too late when the driving has started, whether allocation knew it or not.
+    fn wants_to_cancel(&mut self) {
+        let started = [Driving::Started, Driving::Finished].map(i32::from);
+        if !started.contains(&self.driving_status) {
+            self.stands(Allocation::Cancelling);
+        }
+    }
+
+    /// The driving has moved on, and the allocation with it.
     fn drives(&mut self, state: Driving) {
         self.driving_status = state.into();
+        self.goes_on(state);
+    }
+
+    /// The allocation stands where its driving does. But a customer's cancel is not decided by a
+    /// driver's yes, nor by the rejection of a call-off for want of one: only by the start.
+    fn goes_on(&mut self, driving: Driving) {
         let undecided = self.alloc_status == i32::from(Allocation::Cancelling);
-        match allocation_of(state) {
-            Some(Allocation::Approved) if undecided => {}
-            Some(allocation) => self.stands(allocation),
-            None => {}
+        match driving {
+            Driving::Approved if undecided => {}
+            Driving::Approved => self.stands(Allocation::Approved),
+            Driving::Started => self.stands(Allocation::DrivingStarted),
+            Driving::Finished => self.stands(Allocation::DrivingFinished),
+            // None of these is a driving that goes on.
+            Driving::Unspecified | Driving::Requested | Driving::Cancelled => {}
         }
     }
 
@@ -258,18 +270,6 @@ impl DrivingInfo {
             time,
             id: happened.id.to_string(),
         });
-    }
-}
-
-/// Where an allocation stands when its driving stands here; a cancelled driving leaves it open
-/// whether it was cancelled or has expired.
-fn allocation_of(driving: Driving) -> Option<Allocation> {
-    match driving {
-        Driving::Requested => Some(Allocation::Requested),
-        Driving::Approved => Some(Allocation::Approved),
-        Driving::Started => Some(Allocation::DrivingStarted),
-        Driving::Finished => Some(Allocation::DrivingFinished),
-        Driving::Cancelled | Driving::Unspecified => None,
     }
 }
 

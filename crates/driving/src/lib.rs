@@ -1,1 +1,91 @@
-//! Placeholder.
+//! 운행: who accepts, when a driving starts and ends, and what it costs.
+//!
+//! | command | rule | event |
+//! |---|---|---|
+//! | [`accept`](app::Drivings::accept) | the first driver wins; one active driving per driver | DrivingApproved |
+//! | [`decline`](app::Drivings::decline) | only while it is open; hides it from this driver | none |
+//! | [`start`](app::Drivings::start) | only its driver, and never after a cancel | DrivingStarted |
+//! | [`finish`](app::Drivings::finish) | only its driver; fixes the fare, then takes the payment | DrivingFinished, DrivingPaymentSettled |
+//!
+//! | policy | when somebody says | then |
+//! |---|---|---|
+//! | `when_allocation_requested` | AllocationRequested | opens a driving, DrivingOpened |
+//! | `when_allocation_cancel_requested` | AllocationCancelRequested | DrivingCancelled or DrivingCancelRejected |
+//! | `when_payment_approved`, `_deferred`, `_declined`, `_refunded` | Payment.. | the driving knows, DrivingPaymentSettled |
+//!
+//! **One row decides.** Accept, start and cancel meet in the driving's row, and each is a
+//! compare-and-set on it, so exactly one of them wins. That a driver has at most one active driving
+//! is a unique column of the same table. **The fare** is [`fare::Tariff::fare`]: fixed at the
+//! finish, with the tariff of that moment, and explained.
+//!
+//! **Finish** is visibly change, charge, change ([`app::Drivings::finish`]): no lock is held while
+//! payment is asked. Whatever happens in between, the first change is kept; who repeats the request
+//! goes on behind it, and payment hears of DrivingFinished anyway.
+//!
+//! When a neighbour is down: without payment a finish answers DEFERRED within `payment_deadline_ms`,
+//! and the outcome comes as an event. Without allocation no new drivings are opened; those that are
+//! here go on. Without the broker events wait in the outbox.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::Money;
+use platform::context::Context;
+use platform::server::Routes;
+use serde::{Deserialize, Serialize};
+
+use crate::fare::Tariff;
+
+pub mod app;
+pub mod clients;
+mod declines;
+pub mod domain;
+mod entity;
+mod events;
+pub mod fare;
+mod grpc;
+pub mod migration;
+pub mod near;
+mod nearest;
+pub mod open;
+mod policies;
+pub mod ports;
+
+/// The context's name: in subjects, configuration and commands.
+pub const NAME: &str = "driving";
+
+/// What can be tuned.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The price of one minute, in won.
+    pub won_per_minute: NonZeroU32,
+    /// The name of this fare policy, kept with every fare that it made.
+    pub fare_policy_version: String,
+    /// How long a finish waits for payment at most, in milliseconds.
+    pub payment_deadline_ms: u64,
+}
+
+impl Config {
+    fn tariff(&self) -> Tariff {
+        Tariff {
+            per_minute: Money::won(self.won_per_minute.get().into()),
+            policy_version: self.fare_policy_version.clone(),
+        }
+    }
+
+    fn payment_deadline(&self) -> Duration {
+        Duration::from_millis(self.payment_deadline_ms)
+    }
+}
+
+/// Starts the context's relay and policies; answers what it serves.
+pub fn start(cx: &Context, config: Config, payments: impl ports::Payments) -> Routes {
+    let drivings = Arc::new(app::Drivings::new(cx, config, payments));
+    cx.consume(&["allocation", "payment"], policies::Policies::new(drivings.clone()));
+    grpc::routes(drivings, cx.clock.clone(), cx.tasks.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,13 @@ impl Freshness {
     /// Returns when the view has changed, or after a moment: another replica may be folding it.
     pub async fn changed(&mut self) {
         const POLL: Duration = Duration::from_millis(100);
-        tokio::time::timeout(POLL, self.folded.changed()).await.ok();
+        let folded = async {
+            if self.folded.changed().await.is_err() {
+                // The projection has ended: there is only the moment to wait for.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::time::timeout(POLL, folded).await.ok();
     }
 }
 

@@ -150,6 +150,7 @@ pub(crate) fn bad_database_url(key: &str) -> Exit {
 
 /// The URL of an SQLite file.
 pub(crate) fn sqlite_url(file: &Path) -> String {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let mut url = "sqlite://".to_owned();
     for letter in file.to_string_lossy().chars() {
         match letter {

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::config::sqlite_url;
+use crate::exit::Exit;
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS charge (
     number integer PRIMARY KEY AUTOINCREMENT, id text NOT NULL UNIQUE,
@@ -98,9 +99,11 @@ impl From<DbErr> for Refusal {
 
 impl Provider {
     /// Opens the log in this file.
-    pub(crate) async fn open(file: &Path) -> Result<Provider, DbErr> {
-        let log = Db::connect(&DbConfig { url: sqlite_url(file), max_connections: 1 }).await?;
-        log.writer().execute_unprepared(TABLE).await?;
+    pub(crate) async fn open(file: &Path) -> Result<Provider, Exit> {
+        let log = open_log(file).await.map_err(|error| {
+            let file = file.display();
+            Exit::cannot_create(format!("the provider's log {file} cannot be used: {error}"))
+        })?;
         Ok(Provider { log, clock: Arc::new(SystemClock) })
     }
 
@@ -150,6 +153,12 @@ impl Provider {
         let select = format!("SELECT {COLUMNS} FROM charge ORDER BY number");
         Ok(Charge::find_by_statement(statement(select, [])).all(self.log.reader()).await?)
     }
+}
+
+async fn open_log(file: &Path) -> Result<Db, DbErr> {
+    let log = Db::connect(&DbConfig { url: sqlite_url(file), max_connections: 1 }).await?;
+    log.writer().execute_unprepared(TABLE).await?;
+    Ok(log)
 }
 
 fn statement(sql: String, values: impl IntoIterator<Item = Value>) -> Statement {

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 
+/// Its name in a data directory.
+pub(crate) const FILE: &str = "ready.json";
 /// Where `taxi dev` writes and the client commands read unless told otherwise.
 pub(crate) const DEFAULT: &str = ".taxi/ready.json";
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use platform::client::endpoint;
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage as _};
-use prost_reflect::{ServiceDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value,
+};
 use tonic::Status;
 use tonic::transport::Channel;
 use tonic_reflection::pb::v1::ServerReflectionRequest;

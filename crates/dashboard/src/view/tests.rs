@@ -213,12 +213,12 @@ fn a_cancel_that_comes_too_late() {
         started() => A::DrivingStarted, D::Started, P::Unspecified;
         cancel_rejected(D::Started) => A::DrivingStarted, D::Started, P::Unspecified;
     };
+    // Allocation had not heard of the start yet when it took the wish.
     let ride = ride! {
         started() => A::DrivingStarted, D::Started, P::Unspecified;
-        cancel_requested(CancelCause::Customer) => A::Cancelling, D::Started, P::Unspecified;
+        cancel_requested(CancelCause::Customer) => A::DrivingStarted, D::Started, P::Unspecified;
         cancel_rejected(D::Started) => A::DrivingStarted, D::Started, P::Unspecified;
         finished() => A::DrivingFinished, D::Finished, P::Requested;
-        cancel_requested(CancelCause::Customer) => A::Cancelling, D::Finished, P::Requested;
         cancel_rejected(D::Finished) => A::DrivingFinished, D::Finished, P::Requested;
     };
     assert_eq!(ride.cancel_reason, "");
@@ -238,6 +238,20 @@ fn a_request_that_nobody_answers() {
         cancel_requested(CancelCause::Unanswered) => A::Requested, D::Unspecified, P::Unspecified;
         approved() => A::Approved, D::Approved, P::Unspecified;
         cancel_rejected(D::Approved) => A::Approved, D::Approved, P::Unspecified;
+    };
+}
+
+#[test]
+fn a_cancel_while_the_request_is_called_off() {
+    ride! {
+        requested() => A::Requested, D::Unspecified, P::Unspecified;
+        cancel_requested(CancelCause::Unanswered) => A::Requested, D::Unspecified, P::Unspecified;
+        approved() => A::Approved, D::Approved, P::Unspecified;
+        cancel_requested(CancelCause::Customer) => A::Cancelling, D::Approved, P::Unspecified;
+        // This answers the call-off; the customer's wish is decided next.
+        cancel_rejected(D::Approved) => A::Cancelling, D::Approved, P::Unspecified;
+        DrivingCancelled::default() => A::Cancelling, D::Cancelled, P::Unspecified;
+        AllocationCancelled::default() => A::Cancelled, D::Cancelled, P::Unspecified;
     };
 }
 
@@ -300,8 +314,9 @@ fn other_events_are_passed_over_and_broken_ones_are_not() {
 fn places_keep_their_location() {
     let location = proto::google::r#type::LatLng { latitude: 37.5547, longitude: 126.9707 };
     let pickup = WirePlace { address: "서울역".to_owned(), location: Some(location) };
-    let ride = folded(&[History::default()
-        .then(AllocationRequested { pickup: Some(pickup), ..requested() })]);
+    let ride = folded(&[
+        History::default().then(AllocationRequested { pickup: Some(pickup), ..requested() })
+    ]);
     let pickup = ride.pickup.expect("given");
     assert_eq!(pickup.to_string().parse::<Place>().expect("JSON"), pickup);
     assert_eq!(pickup.location, Some(Location { latitude: 37.5547, longitude: 126.9707 }));

@@ -1,0 +1,100 @@
+//! What processes cost, as the kernel counts it in `/proc`.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// A tick of the counters in `/proc/<pid>/stat`: `USER_HZ` is 100 wherever Postgres runs.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The fields of `/proc/<pid>/stat` that matter here; times in ticks.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    parent: u32,
+    own: u32,
+    /// Of children that have ended.
+    children: u32,
+}
+
+/// CPU time of one process so far, in user space and in the kernel.
+pub(crate) fn cpu(pid: u32) -> io::Result<Duration> {
+    Ok(TICK * stat(&pid.to_string())?.own)
+}
+
+/// CPU time of a process and its children so far, those that have ended included.
+pub(crate) fn cpu_with_children(pid: u32) -> io::Result<Duration> {
+    // The children first: one that ends in between is counted in its parent at worst twice, never
+    // lost for good.
+    let mut ticks = 0;
+    for process in fs::read_dir("/proc")?.flatten() {
+        let name = process.file_name();
+        let Some(id) = name.to_str().filter(|name| name.parse::<u32>().is_ok()) else { continue };
+        // Others come and go.
+        if let Ok(child) = stat(id)
+            && child.parent == pid
+        {
+            ticks += child.own;
+        }
+    }
+    let parent = stat(&pid.to_string())?;
+    Ok(TICK * (ticks + parent.own + parent.children))
+}
+
+/// Memory that a process has in RAM, in MB of a million bytes.
+pub(crate) fn resident_mb(pid: u32) -> io::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    parse_resident_mb(&status).ok_or_else(|| malformed(pid, "status"))
+}
+
+fn stat(pid: &str) -> io::Result<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_stat(&text).ok_or_else(|| malformed(pid, "stat"))
+}
+
+fn malformed(pid: impl std::fmt::Display, file: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/{file} is not understood"))
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let number = |n: usize| fields.get(n)?.parse::<u32>().ok();
+    Some(Stat {
+        parent: number(1)?,
+        own: number(11)? + number(12)?,
+        children: number(13)? + number(14)?,
+    })
+}
+
+fn parse_resident_mb(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024.0 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let text = "7 (a) b) S 3 7 7 0 -1 4194560 9 9 9 9 25 5 100 20 20 0 1 0 99 1 1";
+        assert_eq!(parse_stat(text), Some(Stat { parent: 3, own: 30, children: 120 }));
+        assert_eq!(parse_stat("7 (a) S 3"), None);
+    }
+
+    #[test]
+    fn memory_is_in_millions_of_bytes() {
+        let status = "Name:\ttaxi\nVmHWM:\t   40000 kB\nVmRSS:\t   31250 kB\n";
+        assert_eq!(parse_resident_mb(status), Some(32.0));
+        assert_eq!(parse_resident_mb("Name:\tkthreadd\n"), None);
+    }
+
+    #[test]
+    fn this_process_costs_something() {
+        let me = std::process::id();
+        assert!(resident_mb(me).expect("ours") > 0.1);
+        assert!(cpu_with_children(me).expect("ours") >= cpu(me).expect("ours"));
+    }
+}

@@ -1,0 +1,562 @@
+//! The driving: one ride from the driver's side.
+
+use kernel::{
+    Aggregate, AllocationId, CustomerId, DriverId, DrivingId, Money, PaymentId, Place, Rejection,
+    Timestamp, Uuid,
+};
+
+use crate::fare::{Fare, Tariff};
+
+/// Where a driving stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Open: any driver may accept it.
+    Requested,
+    /// A driver has accepted and is on the way.
+    Approved,
+    /// The customer is on board.
+    Started,
+    /// Arrived; the fare is fixed.
+    Finished,
+    /// Cancelled before the start.
+    Cancelled,
+}
+
+/// What is known of the payment of the fare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PaymentState {
+    /// The outcome is not known yet.
+    Pending,
+    /// The fare has been paid.
+    Approved,
+    /// The payment provider refused.
+    Declined,
+    /// It will be taken a bit later.
+    Deferred,
+    /// It has been given back, wholly or in part.
+    Refunded,
+}
+
+/// Why a driving is to be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelCause {
+    /// The customer wants it.
+    Customer,
+    /// No driver accepted in time.
+    Unanswered,
+}
+
+/// One ride from the driver's side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Driving {
+    /// Its identity.
+    pub id: DrivingId,
+    /// The allocation it serves, and the correlation key of the whole ride.
+    pub allocation: AllocationId,
+    /// Who rides.
+    pub customer: CustomerId,
+    /// Who accepted; stays known after a cancel.
+    pub driver: Option<DriverId>,
+    /// From where, when the customer said so.
+    pub pickup: Option<Place>,
+    /// To where.
+    pub destination: Place,
+    /// Where it stands.
+    pub state: State,
+    /// When the customer got on board.
+    pub start_time: Option<Timestamp>,
+    /// When the ride ended.
+    pub finish_time: Option<Timestamp>,
+    /// What it costs; fixed at the finish.
+    pub fare: Option<Fare>,
+    /// The payment of the fare, once known.
+    pub payment: Option<PaymentId>,
+    /// What became of the payment; nothing to pay before the finish.
+    pub payment_state: Option<PaymentState>,
+    /// Why it was cancelled, in the customer's words.
+    pub cancel_reason: String,
+}
+
+/// What can happen to a driving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Every driver may accept it now.
+    DrivingOpened,
+    /// A driver has accepted.
+    DrivingApproved,
+    /// The customer is on board.
+    DrivingStarted,
+    /// The ride has ended and its fare is fixed.
+    DrivingFinished,
+    /// A cancel was in time.
+    DrivingCancelled,
+    /// A cancel came too late: the driving goes on as it is.
+    DrivingCancelRejected,
+    /// The outcome of the payment is known, or has changed.
+    DrivingPaymentSettled,
+}
+
+/// Which drivings a list asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// In one of these states; any, when empty.
+    pub states: Vec<State>,
+    /// Without those that were cancelled, whatever `states` says.
+    pub without_cancelled: bool,
+    /// Serving this allocation.
+    pub allocation: Option<AllocationId>,
+}
+
+/// What is to be driven.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ride {
+    /// For which allocation.
+    pub allocation: AllocationId,
+    /// Who rides.
+    pub customer: CustomerId,
+    /// From where.
+    pub pickup: Option<Place>,
+    /// To where.
+    pub destination: Place,
+}
+
+/// A fee that is to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fee {
+    /// For which driving: the key of the payment.
+    pub driving: DrivingId,
+    /// For which allocation.
+    pub allocation: AllocationId,
+    /// From whom.
+    pub customer: CustomerId,
+    /// How much.
+    pub amount: Money,
+}
+
+/// What became of the wish to take a fee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// Taken.
+    Approved(PaymentId),
+    /// The payment provider refused.
+    Declined(PaymentId),
+    /// It will be taken a bit later; the payment is not known when payment could not be reached.
+    Deferred(Option<PaymentId>),
+}
+
+/// The longest reason for a decline, in characters.
+pub const MAX_REASON: usize = 500;
+
+impl Driving {
+    /// Offers a ride to the drivers.
+    pub fn open(id: DrivingId, ride: Ride) -> (Driving, Vec<Event>) {
+        let driving = Driving {
+            id,
+            allocation: ride.allocation,
+            customer: ride.customer,
+            driver: None,
+            pickup: ride.pickup,
+            destination: ride.destination,
+            state: State::Requested,
+            start_time: None,
+            finish_time: None,
+            fare: None,
+            payment: None,
+            payment_state: None,
+            cancel_reason: String::new(),
+        };
+        (driving, vec![Event::DrivingOpened])
+    }
+
+    /// **The accept rule**: the first driver wins. That the driver is free is the store's to check,
+    /// by [`active_driver`](Driving::active_driver).
+    pub fn accept(&mut self, driver: DriverId) -> Result<Vec<Event>, Rejection> {
+        self.require_open()?;
+        self.state = State::Approved;
+        self.driver = Some(driver);
+        Ok(vec![Event::DrivingApproved])
+    }
+
+    /// Whether a driver may decline it. The driving itself does not change.
+    pub fn decline(&self, reason: &str) -> Result<(), Rejection> {
+        if reason.len() > 4 * MAX_REASON || reason.chars().count() > MAX_REASON {
+            let message = format!("must be at most {MAX_REASON} characters");
+            return Err(Rejection::invalid("reason", "INVALID_REASON", message));
+        }
+        self.require_open()
+    }
+
+    fn require_open(&self) -> Result<(), Rejection> {
+        match self.state {
+            State::Requested => Ok(()),
+            State::Approved | State::Started | State::Finished => Err(Rejection::precondition(
+                "ALREADY_ACCEPTED",
+                "a driver has accepted it already: first come, first served",
+            )),
+            State::Cancelled => Err(closed()),
+        }
+    }
+
+    /// The customer is on board: from now on it cannot be cancelled, and the time counts.
+    pub fn start(&mut self, driver: &DriverId, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+        self.require_driver(driver)?;
+        match self.state {
+            State::Approved => {
+                self.state = State::Started;
+                self.start_time = Some(now);
+                Ok(vec![Event::DrivingStarted])
+            }
+            State::Started => Err(Rejection::precondition(
+                "DRIVING_ALREADY_STARTED",
+                "the driving has been started already",
+            )),
+            State::Finished | State::Cancelled => Err(closed()),
+            // Nobody's driving yet.
+            State::Requested => Err(not_found(self.id)),
+        }
+    }
+
+    /// Arrived: fixes the fare by the tariff of this moment.
+    pub fn finish(
+        &mut self,
+        driver: &DriverId,
+        now: Timestamp,
+        tariff: &Tariff,
+    ) -> Result<Vec<Event>, Rejection> {
+        self.require_driver(driver)?;
+        match self.state {
+            State::Started => {
+                let started = self.start_time.unwrap_or(now);
+                self.state = State::Finished;
+                // A clock that went backwards meanwhile ends no ride before its start.
+                self.finish_time = Some(now.max(started));
+                self.fare = Some(tariff.fare(now.since(started)));
+                self.payment_state = Some(PaymentState::Pending);
+                Ok(vec![Event::DrivingFinished])
+            }
+            State::Approved => Err(Rejection::precondition(
+                "DRIVING_NOT_STARTED",
+                "the driving has not been started: start it first",
+            )),
+            State::Finished | State::Cancelled => Err(closed()),
+            // Nobody's driving yet.
+            State::Requested => Err(not_found(self.id)),
+        }
+    }
+
+    fn require_driver(&self, driver: &DriverId) -> Result<(), Rejection> {
+        if self.driver.as_ref() == Some(driver) { Ok(()) } else { Err(not_found(self.id)) }
+    }
+
+    /// **The cancel rule**: a customer may cancel until the driving starts; for want of an answer it
+    /// is called off only while there is none.
+    pub fn cancel(&mut self, cause: CancelCause, reason: String) -> Vec<Event> {
+        match (self.state, cause) {
+            (State::Requested, _) | (State::Approved, CancelCause::Customer) => {
+                self.state = State::Cancelled;
+                self.cancel_reason = reason;
+                vec![Event::DrivingCancelled]
+            }
+            (State::Approved, CancelCause::Unanswered) | (State::Started | State::Finished, _) => {
+                vec![Event::DrivingCancelRejected]
+            }
+            // Said before.
+            (State::Cancelled, _) => vec![],
+        }
+    }
+
+    /// The fee that is still to be taken, if any.
+    pub fn fee_due(&self) -> Option<Fee> {
+        let due = self.payment_state == Some(PaymentState::Pending);
+        let fare = self.fare.as_ref().filter(|_| due)?;
+        Some(Fee {
+            driving: self.id,
+            allocation: self.allocation,
+            customer: self.customer.clone(),
+            amount: fare.amount,
+        })
+    }
+
+    /// What payment answered to the finish. An event may have been faster, and knows better.
+    pub fn payment_settled_by_call(&mut self, charge: Charge) -> Vec<Event> {
+        if self.payment_state != Some(PaymentState::Pending) {
+            return vec![];
+        }
+        let (payment, state) = match charge {
+            Charge::Approved(payment) => (Some(payment), PaymentState::Approved),
+            Charge::Declined(payment) => (Some(payment), PaymentState::Declined),
+            Charge::Deferred(payment) => (payment, PaymentState::Deferred),
+        };
+        self.payment = payment;
+        self.payment_state = Some(state);
+        vec![Event::DrivingPaymentSettled]
+    }
+
+    /// What payment has announced: the truth. Announced again only when it is news.
+    pub fn payment_settled(
+        &mut self,
+        payment: PaymentId,
+        state: PaymentState,
+    ) -> Result<Vec<Event>, Rejection> {
+        if self.state != State::Finished {
+            let message = "there is no fare to pay before the finish";
+            return Err(Rejection::precondition("DRIVING_NOT_FINISHED", message));
+        }
+        let news = (Some(payment), Some(state));
+        if (self.payment, self.payment_state) == news {
+            return Ok(vec![]);
+        }
+        (self.payment, self.payment_state) = news;
+        Ok(vec![Event::DrivingPaymentSettled])
+    }
+
+    /// Whose only active driving this is, while it is.
+    pub fn active_driver(&self) -> Option<&DriverId> {
+        match self.state {
+            State::Approved | State::Started => self.driver.as_ref(),
+            State::Requested | State::Finished | State::Cancelled => None,
+        }
+    }
+}
+
+/// There is no such driving that the caller may see.
+pub fn not_found(id: DrivingId) -> Rejection {
+    Rejection::not_found("DRIVING_NOT_FOUND", id)
+}
+
+/// The driver is on the way or on a ride already.
+pub fn driver_busy() -> Rejection {
+    Rejection::precondition("DRIVER_BUSY", "you have an active driving: finish it first")
+}
+
+/// The allocation is served already.
+pub fn already_opened() -> Rejection {
+    Rejection::already_exists("DRIVING_ALREADY_OPENED", "there is one driving for each allocation")
+}
+
+fn closed() -> Rejection {
+    Rejection::precondition("DRIVING_CLOSED", "the driving has been cancelled or is finished")
+}
+
+impl Aggregate for Driving {
+    type Event = Event;
+    type Filter = Filter;
+    const KIND: &'static str = "driving";
+
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{driver, ride, tariff};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const STATES: [State; 5] =
+        [State::Requested, State::Approved, State::Started, State::Finished, State::Cancelled];
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_micros(0).plus(Duration::from_secs(seconds))
+    }
+
+    fn opened() -> Driving {
+        Driving::open(DrivingId(Uuid::nil()), ride(1)).0
+    }
+
+    /// Brought there by D1.
+    fn in_state(state: State) -> Driving {
+        let mut driving = opened();
+        let d1 = driver("D1");
+        if state != State::Requested {
+            driving.accept(d1.clone()).expect("open");
+        }
+        if matches!(state, State::Started | State::Finished) {
+            driving.start(&d1, at(0)).expect("accepted");
+        }
+        if state == State::Finished {
+            driving.finish(&d1, at(125), &tariff()).expect("started");
+        }
+        if state == State::Cancelled {
+            driving.cancel(CancelCause::Customer, "too late".to_owned());
+        }
+        driving
+    }
+
+    /// What each command by D1 or D2 says in each state, in the order of [`STATES`].
+    #[test]
+    fn every_command_in_every_state() {
+        type Command = fn(&mut Driving, DriverId) -> Result<Vec<Event>, Rejection>;
+        let accept: Command = |driving, driver| driving.accept(driver);
+        let decline: Command = |driving, _| driving.decline("").map(|()| vec![]);
+        let start: Command = |driving, driver| driving.start(&driver, at(0));
+        let finish: Command = |driving, driver| driving.finish(&driver, at(60), &tariff());
+        const TAKEN: &str = "ALREADY_ACCEPTED";
+        const CLOSED: &str = "DRIVING_CLOSED";
+        const UNKNOWN: &str = "DRIVING_NOT_FOUND";
+        const TWICE: &str = "DRIVING_ALREADY_STARTED";
+        const EARLY: &str = "DRIVING_NOT_STARTED";
+        for (name, by, command, outcomes) in [
+            ("accept", "D1", accept, ["OK", TAKEN, TAKEN, TAKEN, CLOSED]),
+            ("accept", "D2", accept, ["OK", TAKEN, TAKEN, TAKEN, CLOSED]),
+            ("decline", "D1", decline, ["OK", TAKEN, TAKEN, TAKEN, CLOSED]),
+            ("decline", "D2", decline, ["OK", TAKEN, TAKEN, TAKEN, CLOSED]),
+            ("start", "D1", start, [UNKNOWN, "OK", TWICE, CLOSED, CLOSED]),
+            ("start", "D2", start, [UNKNOWN; 5]),
+            ("finish", "D1", finish, [UNKNOWN, EARLY, "OK", CLOSED, CLOSED]),
+            ("finish", "D2", finish, [UNKNOWN; 5]),
+        ] {
+            for (state, outcome) in STATES.into_iter().zip(outcomes) {
+                let before = in_state(state);
+                let mut driving = before.clone();
+                let said = command(&mut driving, driver(by));
+                let said = said.map_or_else(|no| no.reason, |_| "OK");
+                assert_eq!(said, outcome, "{name} by {by}, {state:?}");
+                assert!(said == "OK" || driving == before, "{name} by {by}, {state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancel_is_in_time_until_the_start() {
+        use {CancelCause::*, Event::*, State::*};
+        for (state, cause, events, after) in [
+            (Requested, Customer, vec![DrivingCancelled], Cancelled),
+            (Approved, Customer, vec![DrivingCancelled], Cancelled),
+            (Started, Customer, vec![DrivingCancelRejected], Started),
+            (Finished, Customer, vec![DrivingCancelRejected], Finished),
+            (Cancelled, Customer, vec![], Cancelled),
+            (Requested, Unanswered, vec![DrivingCancelled], Cancelled),
+            (Approved, Unanswered, vec![DrivingCancelRejected], Approved),
+            (Started, Unanswered, vec![DrivingCancelRejected], Started),
+            (Finished, Unanswered, vec![DrivingCancelRejected], Finished),
+            (Cancelled, Unanswered, vec![], Cancelled),
+        ] {
+            let mut driving = in_state(state);
+            assert_eq!(driving.cancel(cause, String::new()), events, "{state:?} {cause:?}");
+            assert_eq!(driving.state, after, "{state:?} {cause:?}");
+        }
+    }
+
+    #[test]
+    fn a_cancelled_driving_frees_its_driver_and_keeps_the_name() {
+        let mut driving = in_state(State::Approved);
+        assert_eq!(driving.active_driver(), Some(&driver("D1")));
+        driving.cancel(CancelCause::Customer, "왜".to_owned());
+        assert_eq!((driving.active_driver(), &driving.driver), (None, &Some(driver("D1"))));
+    }
+
+    #[test]
+    fn the_finish_fixes_the_fare_and_makes_a_fee_due() {
+        let driving = in_state(State::Finished);
+        let fare = driving.fare.clone().expect("fixed");
+        assert_eq!((fare.amount, fare.minutes), (Money::won(2_000), 2));
+        assert_eq!(driving.finish_time, Some(at(125)));
+        assert_eq!(driving.fee_due().map(|fee| fee.amount), Some(Money::won(2_000)));
+        assert_eq!(in_state(State::Started).fee_due(), None);
+    }
+
+    #[test]
+    fn an_event_knows_better_than_the_call() {
+        let payment = PaymentId(Uuid::from_u128(7));
+        let mut driving = in_state(State::Finished);
+        let settled = [Event::DrivingPaymentSettled];
+        assert_eq!(driving.payment_settled_by_call(Charge::Deferred(None)), settled);
+        let mut told = |state| driving.payment_settled(payment, state).expect("finished");
+        assert_eq!(told(PaymentState::Deferred), settled, "now the payment has a name");
+        assert_eq!(told(PaymentState::Deferred), [], "no news");
+        assert_eq!(told(PaymentState::Approved), settled);
+        assert_eq!(driving.payment_settled_by_call(Charge::Deferred(None)), [], "too late");
+        assert_eq!(driving.payment_state, Some(PaymentState::Approved));
+        assert_eq!(driving.fee_due(), None);
+        let early = in_state(State::Started).payment_settled(payment, PaymentState::Approved);
+        assert_eq!(early.map_err(|no| no.reason), Err("DRIVING_NOT_FINISHED"));
+    }
+
+    #[test]
+    fn a_reason_has_an_end() {
+        let long = "왜".repeat(MAX_REASON + 1);
+        assert_eq!(opened().decline(&long).map_err(|no| no.reason), Err("INVALID_REASON"));
+        assert!(opened().decline(&"왜".repeat(MAX_REASON)).is_ok());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Accept(&'static str),
+        Start(&'static str),
+        Finish(&'static str),
+        Cancel(CancelCause),
+        Answered(Charge),
+        Told(PaymentState),
+    }
+
+    impl Step {
+        fn apply(self, driving: &mut Driving, now: Timestamp) -> Vec<Event> {
+            let payment = PaymentId(Uuid::from_u128(7));
+            match self {
+                Step::Accept(by) => driving.accept(driver(by)).unwrap_or_default(),
+                Step::Start(by) => driving.start(&driver(by), now).unwrap_or_default(),
+                Step::Finish(by) => {
+                    driving.finish(&driver(by), now, &tariff()).unwrap_or_default()
+                }
+                Step::Cancel(cause) => driving.cancel(cause, String::new()),
+                Step::Answered(charge) => driving.payment_settled_by_call(charge),
+                Step::Told(state) => driving.payment_settled(payment, state).unwrap_or_default(),
+            }
+        }
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let by = proptest::sample::select(vec!["D1", "D2"]);
+        let cause = proptest::sample::select(vec![CancelCause::Customer, CancelCause::Unanswered]);
+        let charge = proptest::sample::select(vec![
+            Charge::Approved(PaymentId(Uuid::from_u128(7))),
+            Charge::Deferred(None),
+        ]);
+        let told = proptest::sample::select(vec![PaymentState::Approved, PaymentState::Refunded]);
+        let step = prop_oneof![
+            by.clone().prop_map(Step::Accept),
+            by.clone().prop_map(Step::Start),
+            by.prop_map(Step::Finish),
+            cause.prop_map(Step::Cancel),
+            charge.prop_map(Step::Answered),
+            told.prop_map(Step::Told),
+        ];
+        proptest::collection::vec(step, 0..24)
+    }
+
+    proptest! {
+        /// Whatever is said in whatever order: one driver ever, one winner of cancel and start, a
+        /// fare that is fixed once and due only after the finish, a driver who is active only
+        /// between accept and end, and no change of state without an event.
+        #[test]
+        fn no_sequence_breaks_a_rule(steps in steps()) {
+            let mut driving = opened();
+            let mut past = vec![Event::DrivingOpened];
+            for (step, now) in steps.into_iter().zip((0..).step_by(50).map(at)) {
+                let before = driving.clone();
+                let events = step.apply(&mut driving, now);
+                prop_assert_eq!(events.is_empty(), driving == before
+                    && events != [Event::DrivingCancelRejected]);
+                past.extend(events);
+
+                let count = |event| past.iter().filter(|past| **past == event).count();
+                prop_assert!(before.driver.is_none() || driving.driver == before.driver);
+                prop_assert!(before.fare.is_none() || driving.fare == before.fare);
+                prop_assert!(count(Event::DrivingCancelled) + count(Event::DrivingStarted) <= 1);
+                prop_assert!(count(Event::DrivingApproved) <= 1);
+                prop_assert!(count(Event::DrivingFinished) <= count(Event::DrivingStarted));
+                let finished = driving.state == State::Finished;
+                prop_assert_eq!(driving.fare.is_some(), finished);
+                prop_assert_eq!(driving.payment_state.is_some(), finished);
+                let active = matches!(driving.state, State::Approved | State::Started);
+                prop_assert_eq!(driving.active_driver().is_some(), active);
+                if matches!(before.state, State::Finished | State::Cancelled) {
+                    prop_assert_eq!(before.state, driving.state);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `taxi dev`: everything on this machine, in one process.
+//!
+//! All contexts over real gRPC, each with its own database, a managed nats-server, the development
+//! issuer behind the door, the simulated payment provider: the same code path as in production, on
+//! other addresses. In this order: configuration, data directory, ports, broker, schemas, contexts;
+//! the ready file comes when every context says over the network that it serves.
+
+mod data;
+mod parts;
+mod welcome;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use platform::issuer::{Issuer, SECRET};
+use platform::server::Readiness;
+
+use self::data::Data;
+use self::parts::{Nats, Ports};
+use super::{migrate, on_signals};
+use crate::config::{self, Settings, Source, sqlite_url};
+use crate::contexts::Name;
+use crate::exit::Exit;
+use crate::mesh::{self, Mesh};
+use crate::provider_sim::Provider;
+use crate::ready::{self, ReadyFile};
+use crate::{Global, http};
+
+/// How long everything may take until it answers.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Run everything on this machine, for development.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Where data is kept.
+    #[arg(long, value_name = "DIR", default_value = ".taxi")]
+    data: PathBuf,
+    /// Keep nothing: use a temporary directory, which is removed at the end.
+    #[arg(long)]
+    ephemeral: bool,
+    /// Listen on ports that are free.
+    #[arg(long)]
+    random_ports: bool,
+    #[command(flatten)]
+    nats: parts::NatsArgs,
+    #[command(flatten)]
+    databases: DatabaseArgs,
+}
+
+/// Databases instead of SQLite files.
+#[derive(Debug, clap::Args)]
+struct DatabaseArgs {
+    /// The database of allocation, such as postgres://user:password@host/database.
+    #[arg(long, value_name = "URL")]
+    database_url_allocation: Option<String>,
+    /// The database of driving.
+    #[arg(long, value_name = "URL")]
+    database_url_driving: Option<String>,
+    /// The database of payment.
+    #[arg(long, value_name = "URL")]
+    database_url_payment: Option<String>,
+    /// The database of dashboard.
+    #[arg(long, value_name = "URL")]
+    database_url_dashboard: Option<String>,
+}
+
+impl DatabaseArgs {
+    /// A database for each context: the one that is given here or configured, or a file.
+    fn fill(self, settings: &mut Settings, data: &Data) -> Result<(), Exit> {
+        let databases = &mut settings.database;
+        for (context, given, database) in [
+            (Name::Allocation, self.database_url_allocation, &mut databases.allocation),
+            (Name::Driving, self.database_url_driving, &mut databases.driving),
+            (Name::Payment, self.database_url_payment, &mut databases.payment),
+            (Name::Dashboard, self.database_url_dashboard, &mut databases.dashboard),
+        ] {
+            if let Some(url) = given {
+                config::check_database_url(&format!("--database-url-{context}"), &url)?;
+                database.url = url;
+            } else if database.url.is_empty() {
+                database.url = sqlite_url(&data.file(&format!("{context}.db")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs until a signal.
+pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
+    let begin = Instant::now();
+    let stop = on_signals()?;
+    let mut settings = args.source.load()?.value;
+    let data = Data::open(&args.data, args.ephemeral)?;
+    args.databases.fill(&mut settings, &data)?;
+    let ports = Ports::bind(&settings.listen, args.random_ports).await?;
+    let ready_path = global.ready_file.clone().unwrap_or_else(|| args.data.join(ready::FILE));
+    ReadyFile::clear(&ready_path);
+
+    let mut nats = Nats::start(args.nats, &data, &args.data).await?;
+    let ready = ports.addresses(&nats, &data)?;
+    settings.auth.issuer = ports.gateway()?;
+    settings.service.client_secret = SECRET.to_owned();
+    settings.broker.url = nats.url().to_owned();
+    settings.upstream.payment = ready.grpc[Name::Payment.as_str()].clone();
+    settings.payment.provider_url = ports.provider()?;
+    let databases = Name::ALL.into_iter().filter(|it| it.database(&settings.database).is_some());
+    let migrations = databases.map(|context| migrate::migrate(context, &settings));
+    futures::future::try_join_all(migrations).await?;
+    let provider = Provider::open(&data.file("provider.db")).await?;
+    let keys = data.file("issuer.keys");
+    let issuer = Issuer::load_or_create(&settings.auth.issuer, &settings.auth.audience, &keys)
+        .map_err(|error| Exit::cannot_create(format!("{}: {error}", keys.display())))?;
+
+    let mesh = Mesh::new(settings, stop);
+    let mut readiness = Vec::new();
+    let mut addresses = Vec::new();
+    for (context, listener) in ports.contexts {
+        addresses.push(crate::ports::address(&listener)?);
+        let answer = Readiness::new();
+        mesh.start(context, listener, &answer).await?;
+        readiness.push(answer);
+    }
+    http::serve("provider", ports.provider, provider.router(), &mesh.stop);
+    let door = parts::door(issuer, readiness.clone());
+    http::serve("gateway", ports.gateway, door, &mesh.stop);
+
+    let serving = futures::future::try_join_all(addresses.into_iter().map(mesh::serving));
+    let ready_file = tokio::select! {
+        () = mesh.stop.cancelled() => None,
+        exit = nats.ended() => return Err(exit),
+        () = tokio::time::sleep(START_DEADLINE) => return Err(not_ready(&readiness)),
+        serving = serving => {
+            serving.map_err(|status| Exit::failed(format!("not serving: {}", status.message())))?;
+            Some(ReadyFile::write(&ready_path, &ready)?)
+        }
+    };
+    if ready_file.is_some() {
+        let text = welcome::text(&ready, &ready_path, begin.elapsed(), args.ephemeral);
+        // Whether anybody reads it makes no difference to those who call.
+        global.output.item(text.trim_end(), &ready).ok();
+    }
+
+    // The contexts may be without a broker for a while, but nobody would start this one again.
+    let ended = tokio::select! {
+        () = mesh.stop.cancelled() => Ok(()),
+        exit = nats.ended() => Err(exit),
+    };
+    drop(ready_file);
+    mesh.stop.trigger();
+    let drained = mesh.end().await;
+    nats.stop().await;
+    ended.and(drained)
+}
+
+fn not_ready(readiness: &[Readiness]) -> Exit {
+    let missing: Vec<&str> = readiness.iter().flat_map(Readiness::not_ready).collect();
+    let seconds = START_DEADLINE.as_secs();
+    Exit::unavailable(match missing.as_slice() {
+        [] => format!("not everything answered within {seconds} s: try again with TAXI_LOG=info"),
+        _ => format!("not ready within {seconds} s: {} (see the log above)", missing.join(", ")),
+    })
+}

@@ -1,0 +1,107 @@
+//! `taxi serve`: contexts in production.
+//!
+//! Starts strict and lives on: a configuration with a hole in it is refused at once, but a broker, a
+//! database or a schema that is not there yet is waited for, at the start as well as later. It does
+//! not migrate: that is one job for all replicas, `taxi migrate`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use platform::server::{self, Readiness};
+use platform::telemetry;
+
+use super::on_signals;
+use crate::config::Source;
+use crate::contexts::Name;
+use crate::exit::Exit;
+use crate::mesh::{self, Mesh};
+use crate::ready::{Ready, ReadyFile};
+use crate::{Global, ports};
+
+/// Serve contexts in production.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Which contexts.
+    #[arg(required = true)]
+    contexts: Vec<Name>,
+    /// On which address, instead of `host` in [listen]: 0.0.0.0 in a container.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<IpAddr>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For people.
+    Pretty,
+}
+
+impl Args {
+    /// How log lines look.
+    pub(crate) fn log_format(&self) -> telemetry::Format {
+        match self.log_format {
+            LogFormat::Json => telemetry::Format::Json,
+            LogFormat::Pretty => telemetry::Format::Pretty,
+        }
+    }
+}
+
+/// Serves until a signal.
+pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
+    let mut settings = args.source.load()?.value;
+    settings.listen.host = args.listen.unwrap_or(settings.listen.host);
+    let mut contexts = args.contexts;
+    contexts.sort();
+    contexts.dedup();
+    settings.require(&contexts)?;
+
+    let listen = settings.listen.clone();
+    let bind = async |what: &str, port| {
+        let advice = format!("choose another port: listen.{what}, where 0 lets the kernel choose");
+        ports::bind(SocketAddr::new(listen.host, port), what, &advice).await
+    };
+    let admin = bind("admin", listen.admin).await?;
+    let mut ready =
+        Ready { admin: Some(format!("http://{}", ports::address(&admin)?)), ..Ready::default() };
+    let mut listeners = Vec::new();
+    for context in contexts {
+        let listener = bind(context.as_str(), context.port(&listen)).await?;
+        let address = ports::address(&listener)?;
+        ready.grpc.insert(context.to_string(), address.to_string());
+        listeners.push((context, listener, address));
+    }
+
+    let mesh = Mesh::new(settings, on_signals()?);
+    // A process is ready or it is not: all its contexts share one answer.
+    let readiness = Readiness::new();
+    let health = server::admin(admin, readiness.clone(), mesh.stop.clone());
+    mesh.stop.spawn("admin", async move {
+        if let Err(error) = health.await {
+            tracing::error!(%error, "cannot serve /livez and /readyz");
+        }
+    });
+    let mut addresses = Vec::new();
+    for (context, listener, address) in listeners {
+        tracing::info!(%context, %address, "listening");
+        mesh.start(context, listener, &readiness).await?;
+        addresses.push(address);
+    }
+
+    let serving = futures::future::try_join_all(addresses.into_iter().map(mesh::serving));
+    let _ready_file = tokio::select! {
+        () = mesh.stop.cancelled() => None,
+        serving = serving => {
+            serving.map_err(|status| Exit::failed(format!("not serving: {}", status.message())))?;
+            tracing::info!("ready");
+            global.ready_file.as_deref().map(|path| ReadyFile::write(path, &ready)).transpose()?
+        }
+    };
+    mesh.end().await
+}
