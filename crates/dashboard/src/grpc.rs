@@ -153,7 +153,7 @@ fn parse_optional<T: FromStr<Err = Rejection>>(
 
 fn parse_state(state: i32) -> Result<Allocation, Rejection> {
     Allocation::try_from(state).ok().filter(|state| *state != Allocation::Unspecified).ok_or_else(
-        || Rejection::invalid("states", "INVALID_FIELD", "must be states of an allocation"),
+        || Rejection::invalid("states", "INVALID_STATE", "must be states of an allocation"),
     )
 }
 

@@ -144,7 +144,7 @@ async fn malformed_requests_are_refused() {
     let invalid = |reason: &str| (Code::InvalidArgument, reason.to_owned());
     for states in [vec![0], vec![99]] {
         let request = ListDrivingInfosRequest { states, ..Default::default() };
-        assert_eq!(list(request).await, invalid("INVALID_FIELD"));
+        assert_eq!(list(request).await, invalid("INVALID_STATE"));
     }
     let request = ListDrivingInfosRequest { driver: "customers/C1".into(), ..Default::default() };
     assert_eq!(list(request).await, invalid("INVALID_NAME"));

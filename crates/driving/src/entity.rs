@@ -69,7 +69,7 @@ impl Persist for Driving {
             row.destination_longitude,
         );
         Ok(Recorded {
-            state: Driving {
+            aggregate: Driving {
                 id: DrivingId(row.id),
                 allocation: AllocationId(row.allocation),
                 customer: CustomerId::from_subject(row.customer),
@@ -92,7 +92,7 @@ impl Persist for Driving {
     }
 
     fn to_row(recorded: &Recorded<Driving>) -> ActiveModel {
-        let driving = &recorded.state;
+        let driving = &recorded.aggregate;
         let pickup = PlaceColumns::of(driving.pickup.as_ref());
         let destination = PlaceColumns::of(Some(&driving.destination));
         let subject = |driver: &DriverId| driver.subject().to_owned();

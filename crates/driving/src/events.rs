@@ -11,7 +11,7 @@ use crate::fare::Fare;
 
 /// An event of this driving, ready to be published.
 pub(crate) fn publication(recorded: &Recorded<Driving>, event: &Event) -> Publication {
-    let this = &recorded.state;
+    let this = &recorded.aggregate;
     let correlation = this.allocation.0;
     let allocation = this.allocation.to_string();
     let customer = this.customer.to_string();

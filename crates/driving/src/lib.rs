@@ -39,7 +39,7 @@ use crate::fare::Tariff;
 
 pub mod app;
 pub mod clients;
-mod declines;
+pub mod declines;
 pub mod domain;
 mod entity;
 mod events;
@@ -47,7 +47,7 @@ pub mod fare;
 mod grpc;
 pub mod migration;
 pub mod near;
-mod nearest;
+pub mod nearest;
 pub mod open;
 mod policies;
 pub mod ports;
@@ -84,7 +84,7 @@ impl Config {
 pub fn start(cx: &Context, config: Config, payments: impl ports::Payments) -> Routes {
     let drivings = Arc::new(app::Drivings::new(cx, config, payments));
     cx.consume(&["allocation", "payment"], policies::Policies::new(drivings.clone()));
-    grpc::routes(drivings, cx.clock.clone(), cx.tasks.clone())
+    grpc::routes(drivings, cx.clock.clone())
 }
 
 #[cfg(test)]

@@ -117,6 +117,9 @@ impl Settings {
             platform::client::endpoint(&self.upstream.payment)
                 .map_err(|error| Exit::config(format!("upstream.payment: {error}")))?;
         }
+        if contexts.contains(&Name::Payment) {
+            required("payment.provider_url", &self.payment.provider_url)?;
+        }
         Ok(())
     }
 }

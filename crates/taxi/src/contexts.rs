@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use driving::clients::PaymentClient;
 use platform::broker::Broker;
 use platform::db::{Db, DbConfig};
 use platform::server::Routes;
@@ -71,6 +72,17 @@ impl Name {
         }
     }
 
+    /// Its database, to be set.
+    pub(crate) fn database_mut(self, databases: &mut Databases) -> Option<&mut DbConfig> {
+        match self {
+            Name::Allocation => Some(&mut databases.allocation),
+            Name::Driving => Some(&mut databases.driving),
+            Name::Payment => Some(&mut databases.payment),
+            Name::Dashboard => Some(&mut databases.dashboard),
+            Name::Message => None,
+        }
+    }
+
     /// Brings its schema up to date; says which migrations were applied.
     pub(crate) async fn migrate(self, db: &Db) -> Result<Vec<String>, DbErr> {
         match self {
@@ -107,8 +119,8 @@ impl Name {
             }
             Name::Driving => {
                 let cx = mesh.context(self, broker).await?;
-                let routes = driving::start(&cx, settings.driving.clone(), mesh.payment());
-                (routes, Some(cx.db))
+                let payments = PaymentClient::new(&settings.upstream.payment, mesh.tokens());
+                (driving::start(&cx, settings.driving.clone(), payments), Some(cx.db))
             }
             Name::Payment => {
                 let cx = mesh.context(self, broker).await?;

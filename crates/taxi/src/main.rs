@@ -58,14 +58,14 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     #[command(flatten)]
-    Serve(Serve),
+    Server(Server),
     #[command(flatten)]
     Work(Work),
 }
 
 /// What runs until a signal, and then stops cleanly.
 #[derive(Debug, Subcommand)]
-enum Serve {
+enum Server {
     Dev(dev::Args),
     Serve(serve::Args),
     Issuer(issuer::Args),
@@ -105,15 +105,16 @@ async fn main() -> ExitCode {
 
 /// Production speaks to a log collector, all else to a person who came for something else.
 fn start_logging(command: &Command) -> Result<(), Exit> {
-    Ok(match command {
-        Command::Serve(Serve::Serve(serve)) => telemetry::init(serve.log_format(), Level::INFO)?,
-        _ => telemetry::init(telemetry::Format::Pretty, Level::WARN)?,
-    })
+    let (format, level) = match command {
+        Command::Server(Server::Serve(args)) => (args.log_format(), Level::INFO),
+        _ => (telemetry::Format::Pretty, Level::WARN),
+    };
+    Ok(telemetry::init(format, level)?)
 }
 
 async fn run(command: Command, global: &Global) -> Result<(), Exit> {
     match command {
-        Command::Serve(command) => serve(command, global).await,
+        Command::Server(command) => serve(command, global).await,
         Command::Work(command) => tokio::select! {
             ended = work(command, global) => ended,
             _ = tokio::signal::ctrl_c() => Err(Exit::interrupted()),
@@ -121,12 +122,12 @@ async fn run(command: Command, global: &Global) -> Result<(), Exit> {
     }
 }
 
-async fn serve(command: Serve, global: &Global) -> Result<(), Exit> {
+async fn serve(command: Server, global: &Global) -> Result<(), Exit> {
     match command {
-        Serve::Dev(args) => dev::run(args, global).await,
-        Serve::Serve(args) => serve::run(args, global).await,
-        Serve::Issuer(args) => issuer::run(args, global).await,
-        Serve::ProviderSim(args) => cmd::provider_sim::run(args, global).await,
+        Server::Dev(args) => dev::run(args, global).await,
+        Server::Serve(args) => serve::run(args, global).await,
+        Server::Issuer(args) => issuer::run(args, global).await,
+        Server::ProviderSim(args) => cmd::provider_sim::run(args, global).await,
     }
 }
 

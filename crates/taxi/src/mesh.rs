@@ -18,7 +18,6 @@ use platform::nats_server::OLDEST;
 use platform::server::{self, Readiness};
 use platform::shutdown::Shutdown;
 use tokio::net::TcpListener;
-use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -101,11 +100,10 @@ impl Mesh {
         Ok(Context::new(name.as_str(), db, broker, self.clock.clone(), self.work.clone()))
     }
 
-    /// The way from driving to payment.
-    pub(crate) fn payment(&self) -> (Channel, ServiceTokens) {
-        let Settings { auth, service, upstream, .. } = &self.settings;
-        let tokens = ServiceTokens::new(&auth.issuer, &service.client_id, &service.client_secret);
-        (platform::client::channel(&upstream.payment), tokens)
+    /// Our own tokens, for calls to a neighbour.
+    pub(crate) fn tokens(&self) -> ServiceTokens {
+        let Settings { auth, service, .. } = &self.settings;
+        ServiceTokens::new(&auth.issuer, &service.client_id, &service.client_secret)
     }
 
     /// Waits until everything is asked to stop, and then until it has stopped.
@@ -157,17 +155,21 @@ struct Needs {
 impl Needs {
     /// Keeps the readiness true, until the end.
     async fn watch(self, readiness: Readiness, work: Shutdown) {
-        let mut needs = [Need::new("broker", self.name), Need::new("database", self.name)];
+        let mut broker = Need::new("broker", self.name);
+        let mut database = Need::new("database", self.name);
+        // Without the broker events wait in the outbox, and requests are answered as ever.
+        broker.only_at_first = self.db.is_some();
         let mut pause = FIRST_PROBES;
         loop {
-            let problems = [self.broker_problem(), self.database_problem().await];
-            pause = match problems.iter().any(Option::is_some) {
-                true => (pause * 2).min(PROBE_INTERVAL),
-                false => PROBE_INTERVAL,
+            let problems = (self.broker_problem(), self.database_problem().await);
+            pause = match problems {
+                (None, None) => PROBE_INTERVAL,
+                _ => (pause * 2).min(PROBE_INTERVAL),
             };
-            for (need, problem) in needs.iter_mut().zip(problems) {
-                need.tell(problem, &readiness);
-            }
+            // At first nothing is there, and that is no news.
+            let news = pause == PROBE_INTERVAL;
+            broker.tell(problems.0, news, &readiness);
+            database.tell(problems.1, news, &readiness);
             tokio::select! {
                 () = work.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -201,22 +203,28 @@ impl Needs {
 /// One of them, and what is known of it.
 struct Need {
     check: &'static str,
+    only_at_first: bool,
+    met: bool,
     problem: Option<String>,
 }
 
 impl Need {
     fn new(what: &str, name: Name) -> Need {
         // Leaked once a context, for the life of the process.
-        Need { check: format!("{what} of {name}").leak(), problem: None }
+        let check = format!("{what} of {name}").leak();
+        Need { check, only_at_first: false, met: false, problem: None }
     }
 
     /// Tells the readiness how it stands, and the log when that is news.
-    fn tell(&mut self, problem: Option<String>, readiness: &Readiness) {
-        readiness.set(self.check, problem.is_none());
+    fn tell(&mut self, problem: Option<String>, news: bool, readiness: &Readiness) {
+        self.met = problem.is_none() || self.met && self.only_at_first;
+        readiness.set(self.check, self.met);
+        if !news || problem == self.problem {
+            return;
+        }
         match &problem {
-            problem if *problem == self.problem => {}
-            Some(problem) => tracing::warn!(problem, "not ready: {}", self.check),
-            None => tracing::info!("ready: {}", self.check),
+            Some(problem) => tracing::warn!(problem, "{} is missing", self.check),
+            None => tracing::info!("{} is there", self.check),
         }
         self.problem = problem;
     }
@@ -234,9 +242,13 @@ mod tests {
 
     #[test]
     fn an_old_broker_is_told_from_a_new_one() {
-        for (version, new) in
-            [("2.11.0", true), ("2.15.1", true), ("3.0.0-dev", true), ("2.9.25", false), ("", false)]
-        {
+        for (version, new) in [
+            ("2.11.0", true),
+            ("2.15.1", true),
+            ("3.0.0-dev", true),
+            ("2.9.25", false),
+            ("", false),
+        ] {
             assert_eq!(is_new_enough(version), new, "{version}");
         }
     }

@@ -46,14 +46,13 @@ pub(crate) fn address(listener: &TcpListener) -> Result<SocketAddr, Exit> {
 /// belongs to another user.
 fn owner(port: u16) -> Option<String> {
     let socket = format!("socket:[{}]", listening_socket(port)?);
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    for process in processes {
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let Ok(id) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
         let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
         let mut links = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
         if links.any(|link| link.as_os_str() == socket.as_str()) {
             let name = fs::read_to_string(process.path().join("comm")).ok()?;
-            let id = process.file_name();
-            return Some(format!("{} (process {})", name.trim(), id.display()));
+            return Some(format!("{} (process {id})", name.trim()));
         }
     }
     None
@@ -85,7 +84,10 @@ mod tests {
         let taken = address(&first).expect("an address");
         let refused = bind(taken, "driving", "use `--random-ports`").await.expect_err("taken");
         let sentence = refused.to_string();
-        assert!(sentence.starts_with(&format!("port {}, which driving", taken.port())), "{sentence}");
+        assert!(
+            sentence.starts_with(&format!("port {}, which driving", taken.port())),
+            "{sentence}"
+        );
         assert!(sentence.ends_with("or use `--random-ports`"), "{sentence}");
         if cfg!(target_os = "linux") {
             let ours = format!("(process {})", std::process::id());

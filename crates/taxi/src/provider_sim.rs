@@ -17,6 +17,7 @@
 //! Every other answer has the body `{"error": "<one sentence>"}`. A customer whose subject starts
 //! with `declined` has no money.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -52,7 +53,6 @@ pub(crate) struct Provider {
 
 /// Who is to pay how much.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Request {
     amount: i64,
     currency: String,
@@ -155,7 +155,10 @@ impl Provider {
     }
 }
 
-async fn open_log(file: &Path) -> Result<Db, DbErr> {
+async fn open_log(file: &Path) -> Result<Db, Box<dyn Error>> {
+    if let Some(dir) = file.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
     let log = Db::connect(&DbConfig { url: sqlite_url(file), max_connections: 1 }).await?;
     log.writer().execute_unprepared(TABLE).await?;
     Ok(log)
@@ -174,7 +177,8 @@ async fn charge(
     headers: HeaderMap,
     body: Result<Json<Request>, JsonRejection>,
 ) -> Result<Json<Charge>, Refusal> {
-    let key = headers.get("idempotency-key").and_then(|key| Uuid::try_parse_ascii(key.as_bytes()).ok());
+    let key =
+        headers.get("idempotency-key").and_then(|key| Uuid::try_parse_ascii(key.as_bytes()).ok());
     let key = key.ok_or_else(|| Refusal::Malformed("send Idempotency-Key: <uuid>".to_owned()))?;
     let Json(request) = body.map_err(|error| Refusal::Malformed(error.body_text()))?;
     provider.charge(key, &request).await.map(Json)
@@ -198,9 +202,10 @@ impl IntoResponse for Refusal {
             Refusal::Unknown => {
                 (StatusCode::NOT_FOUND, "there is no charge with this idempotency key".to_owned())
             }
-            Refusal::KeyReused => {
-                (StatusCode::CONFLICT, "this idempotency key was used for another charge".to_owned())
-            }
+            Refusal::KeyReused => (
+                StatusCode::CONFLICT,
+                "this idempotency key was used for another charge".to_owned(),
+            ),
             Refusal::Broken(error) => {
                 tracing::error!(%error, "the provider's log is broken");
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned())

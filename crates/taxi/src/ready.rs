@@ -72,7 +72,8 @@ pub(crate) struct ReadyFile {
 impl ReadyFile {
     /// Writes it: nobody ever sees half of it.
     pub(crate) fn write(path: &Path, content: &impl Serialize) -> Result<ReadyFile, Exit> {
-        let text = serde_json::to_string(content).map_err(|error| Exit::failed(error.to_string()))?;
+        let text =
+            serde_json::to_string(content).map_err(|error| Exit::failed(error.to_string()))?;
         let draft = path.with_extension(format!("{}.tmp", std::process::id()));
         let written = std::fs::write(&draft, format!("{text}\n"))
             .and_then(|()| std::fs::rename(&draft, path));
@@ -80,7 +81,9 @@ impl ReadyFile {
             Ok(()) => Ok(ReadyFile { path: path.to_owned(), text }),
             Err(error) => {
                 let file = path.display();
-                Err(Exit::cannot_create(format!("the ready file {file} cannot be written: {error}")))
+                Err(Exit::cannot_create(format!(
+                    "the ready file {file} cannot be written: {error}"
+                )))
             }
         }
     }

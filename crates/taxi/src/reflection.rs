@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use platform::client::endpoint;
 use prost::Message as _;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value,
-};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
 use tonic::Status;
 use tonic::transport::Channel;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -40,7 +38,9 @@ impl Catalogue {
         let asked = ready.grpc.iter().map(|(context, address)| offers(context, address));
         let mut offers = Vec::new();
         let mut away = Vec::new();
-        for (answer, context) in futures::future::join_all(asked).await.into_iter().zip(ready.grpc.keys()) {
+        for (answer, context) in
+            futures::future::join_all(asked).await.into_iter().zip(ready.grpc.keys())
+        {
             match answer {
                 Ok(found) => offers.extend(found),
                 Err(why) => away.push(format!("{context}: {why}")),
@@ -63,13 +63,17 @@ impl Catalogue {
 
     /// A service by its full name, its own name, or its context's name.
     pub(crate) fn service(&self, name: &str) -> Option<&Offer> {
-        self.offers.iter().find(|offer| {
-            is_named(offer.descriptor.full_name(), name) || offer.context.eq_ignore_ascii_case(name)
-        })
+        self.offers
+            .iter()
+            .find(|offer| is_named(offer.descriptor.full_name(), name) || offer.context == name)
     }
 
     /// A method of a service.
-    pub(crate) fn method(&self, service: &str, method: &str) -> Result<(&Offer, MethodDescriptor), Exit> {
+    pub(crate) fn method(
+        &self,
+        service: &str,
+        method: &str,
+    ) -> Result<(&Offer, MethodDescriptor), Exit> {
         let offer = self.service(service).ok_or_else(|| {
             let names: Vec<&str> = self.offers.iter().map(|it| it.context.as_str()).collect();
             Exit::usage(format!("there is no service {service}: there are {}", names.join(", ")))
@@ -120,7 +124,8 @@ async fn offers(context: &str, address: &str) -> Result<Vec<Offer>, String> {
     for name in names.filter(|name| !name.starts_with("grpc.")) {
         let pool = reflection.pool(&name).await.map_err(|status| status.to_string())?;
         let descriptor = pool.get_service_by_name(&name);
-        let descriptor = descriptor.ok_or_else(|| format!("its reflection does not know {name}"))?;
+        let descriptor =
+            descriptor.ok_or_else(|| format!("its reflection does not know {name}"))?;
         offers.push(Offer { context: context.to_owned(), channel: channel.clone(), descriptor });
     }
     Ok(offers)
@@ -149,7 +154,9 @@ impl Reflection {
         let questions = futures::stream::iter([request]);
         let mut answers = self.client.server_reflection_info(questions).await?.into_inner();
         match answers.message().await?.and_then(|answer| answer.message_response) {
-            Some(MessageResponse::ErrorResponse(error)) => Err(Status::not_found(error.error_message)),
+            Some(MessageResponse::ErrorResponse(error)) => {
+                Err(Status::not_found(error.error_message))
+            }
             Some(answer) => Ok(answer),
             None => Err(Status::internal("reflection did not answer")),
         }

@@ -41,7 +41,6 @@ const POLL: Duration = Duration::from_millis(50);
 /// Set it to keep the files of a mesh, for a look at them afterwards.
 const KEEP: &str = "TESTKIT_KEEP";
 const DEV: &str = "dev";
-const GATEWAY: &str = "gateway";
 const ISSUER: &str = "issuer";
 const PROVIDER: &str = "provider-sim";
 
@@ -70,7 +69,7 @@ pub struct Ready {
 /// What the other subcommands write to their ready file.
 #[derive(Debug, Clone, Deserialize)]
 struct Started {
-    address: String,
+    url: String,
 }
 
 /// A running mesh.
@@ -83,7 +82,6 @@ pub struct Mesh {
     postgres: Option<Postgres>,
     bin: PathBuf,
     ready: Ready,
-    issuer: String,
     databases: BTreeMap<String, String>,
     settings: BTreeMap<String, BTreeMap<String, String>>,
     http: reqwest::Client,
@@ -139,7 +137,6 @@ impl Mesh {
             nats_port: 0,
             postgres: None,
             bin: bin.as_ref().to_owned(),
-            issuer: ready.gateway.clone(),
             ready,
             databases,
             settings: BTreeMap::new(),
@@ -152,7 +149,8 @@ impl Mesh {
     }
 
     /// Starts the production shape: a broker and a Postgres of its own, the token issuer, the
-    /// payment provider's stand-in, and a process for each context and the gateway.
+    /// payment provider's stand-in, and a process for each context. The issuer stands where the
+    /// gateway will: tokens come from there.
     ///
     /// # Panics
     /// When something does not come up; with what it printed.
@@ -178,7 +176,7 @@ impl Mesh {
             .map(|context| (context.to_owned(), format!("127.0.0.1:{}", port())))
             .collect();
         let ready = Ready {
-            gateway: format!("http://127.0.0.1:{}", port()),
+            gateway: String::new(),
             grpc,
             nats: nats.url(),
             data: files.path().to_owned(),
@@ -189,7 +187,6 @@ impl Mesh {
             nats: Some(nats),
             postgres: Some(postgres),
             bin: bin.as_ref().to_owned(),
-            issuer: String::new(),
             ready,
             databases,
             settings: BTreeMap::new(),
@@ -202,11 +199,11 @@ impl Mesh {
         for (context, name, value) in settings {
             mesh.set(context, name, value);
         }
-        mesh.issuer = mesh.helper(ISSUER).await;
+        mesh.ready.gateway = mesh.helper(ISSUER).await;
         let provider = mesh.helper(PROVIDER).await;
         mesh.set("payment", PROVIDER_URL, &provider);
         mesh.migrate().await;
-        for context in CONTEXTS.into_iter().chain([GATEWAY]) {
+        for context in CONTEXTS {
             mesh.start_context(context).await;
         }
         mesh
@@ -286,7 +283,7 @@ impl Mesh {
             ("client_secret", "dev"),
             ("scope", role.scope()),
         ];
-        let url = format!("{}/oauth2/token", self.issuer);
+        let url = format!("{}/oauth2/token", self.ready.gateway);
         let granted = async {
             let response = self.http.post(&url).form(&form).send().await?;
             response.error_for_status()?.json::<Granted>().await
@@ -340,13 +337,7 @@ impl Mesh {
         Known::new(self.channel(context), Bearer::new(token))
     }
 
-    /// A gRPC connection to the gateway that is made when it is first used.
-    #[must_use]
-    pub fn gateway_channel(&self) -> Channel {
-        lazy(self.gateway())
-    }
-
-    /// Stops a context (or `gateway`; or `dev`, the whole of [`Mesh::start`]) with SIGTERM.
+    /// Stops a context (or `dev`, the whole of [`Mesh::start`]) with SIGTERM.
     ///
     /// # Panics
     /// When it does not end with 0.
@@ -376,6 +367,18 @@ impl Mesh {
     /// When it was never started, or has ended.
     pub fn thaw(&mut self, context: &str) {
         orderly(self.process(context).signal("CONT"));
+    }
+
+    /// The process id of a context, for a look into `/proc`.
+    ///
+    /// # Panics
+    /// When it was never started.
+    #[must_use]
+    pub fn pid(&self, context: &str) -> u32 {
+        match self.processes.get(context) {
+            Some(process) => process.id(),
+            None => panic!("{context} was never started in this mesh"),
+        }
     }
 
     /// How a context ended, or nothing while it runs.
@@ -441,29 +444,28 @@ impl Mesh {
 
     /// The environment of one process of [`Mesh::serve`].
     ///
-    /// ALIGN HERE: the only place of the testkit that knows the names of the configuration.
+    /// The only place of the testkit that knows the names of the configuration.
     fn environment(&self, context: &str) -> BTreeMap<String, String> {
-        let grpc = |name: &str| self.ready.grpc.get(name).cloned().unwrap_or_default();
-        let listen = match context {
-            GATEWAY => self.ready.gateway.trim_start_matches("http://").to_owned(),
-            _ => grpc(context),
+        let mut environment = BTreeMap::new();
+        let mut set = |name: &str, value: &str| {
+            environment.insert(format!("TAXI_{name}"), value.to_owned());
         };
-        let mut environment = BTreeMap::from([
-            ("TAXI_LISTEN".to_owned(), listen),
-            ("TAXI_NATS__URL".to_owned(), self.ready.nats.clone()),
-            ("TAXI_AUTH__ISSUER".to_owned(), self.issuer.clone()),
-        ]);
+        set("BROKER__URL", &self.ready.nats);
+        set("AUTH__ISSUER", &self.ready.gateway);
+        set("SERVICE__CLIENT_ID", context);
+        set("SERVICE__CLIENT_SECRET", "dev");
+        set("LISTEN__ADMIN", "0");
         for (name, url) in &self.databases {
             // A context never learns its neighbour's database; `migrate` sees all.
             if name == context || context == MIGRATE {
-                let name = name.to_uppercase();
-                environment.insert(format!("TAXI_DATABASE__{name}__URL"), url.clone());
+                set(&format!("DATABASE__{}__URL", name.to_uppercase()), url);
             }
         }
         for (name, address) in &self.ready.grpc {
-            let name = name.to_uppercase();
-            environment.insert(format!("TAXI_PEERS__{name}"), format!("http://{address}"));
+            let (_, port) = address.rsplit_once(':').unwrap_or_default();
+            set(&format!("LISTEN__{}", name.to_uppercase()), port);
         }
+        set("UPSTREAM__PAYMENT", &self.ready.grpc.get("payment").cloned().unwrap_or_default());
         environment.extend(self.settings.get(context).cloned().unwrap_or_default());
         environment
     }
@@ -478,10 +480,7 @@ impl Mesh {
         let process = self.processes.entry(name.to_owned()).or_insert(process);
         let started: Started =
             orderly(process.until(READY_DEADLINE, || read_json(&ready_file)).await);
-        match started.address.starts_with("http") {
-            true => started.address,
-            false => format!("http://{}", started.address),
-        }
+        started.url
     }
 
     async fn migrate(&mut self) {
@@ -564,8 +563,8 @@ impl Mesh {
 }
 
 const MIGRATE: &str = "migrate";
-/// ALIGN HERE: the setting of the payment context that names the payment provider.
-const PROVIDER_URL: &str = "TAXI_PAYMENT__PROVIDER__URL";
+/// The setting of the payment context that names the payment provider.
+const PROVIDER_URL: &str = "TAXI_PAYMENT__PROVIDER_URL";
 
 /// Not part of the product in production: killed at the end, whatever they do.
 fn helps(name: &str) -> bool {

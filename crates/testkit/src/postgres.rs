@@ -175,6 +175,20 @@ impl Postgres {
         format!("postgres://{SUPERUSER}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// Another program of the same installation, such as `pgbench`. The server that was found may be
+    /// a link to it.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let server = self.programs.join("postgres").canonicalize().ok()?;
+        Some(server.with_file_name(name)).filter(|path| path.is_file())
+    }
+
+    /// The process id of the server, while it runs: the parent of all its backends.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(|server| server.child.id())
+    }
+
     /// The port it listens on, also across [`Postgres::restart`].
     #[must_use]
     pub const fn port(&self) -> u16 {

@@ -20,8 +20,8 @@ while [ $# -gt 0 ]; do
 done
 case $command in
     dev) answer='{"gateway":"http://127.0.0.1:9","grpc":{"driving":"127.0.0.1:9"},"nats":"","data":"'$data'"}' ;;
-    issuer | provider-sim) answer='{"address":"127.0.0.1:9"}' ;;
-    serve) answer='{}' ; test -n "$TAXI_LISTEN$TAXI_NATS__URL" || exit 78 ;;
+    issuer | provider-sim) answer='{"url":"http://127.0.0.1:9"}' ;;
+    serve) answer='{}' ; test -n "$TAXI_BROKER__URL" || exit 78 ;;
     migrate) exit 0 ;;
 esac
 BEFORE

@@ -90,7 +90,10 @@ fn service(it: &ServiceDescriptor) -> Description {
             number: None,
             declaration,
             rest: rest(&method),
-            comment: comment(method.parent_service().parent_file().file_descriptor_proto(), method.path()),
+            comment: comment(
+                method.parent_service().parent_file().file_descriptor_proto(),
+                method.path(),
+            ),
         }
     };
     Description {

@@ -2,7 +2,7 @@
 //!
 //! All contexts over real gRPC, each with its own database, a managed nats-server, the development
 //! issuer behind the door, the simulated payment provider: the same code path as in production, on
-//! other addresses. In this order: configuration, data directory, ports, broker, schemas, contexts;
+//! other addresses. In this order: configuration, ports, data directory, broker, schemas, contexts;
 //! the ready file comes when every context says over the network that it serves.
 
 mod data;
@@ -18,7 +18,7 @@ use platform::server::Readiness;
 use self::data::Data;
 use self::parts::{Nats, Ports};
 use super::{migrate, on_signals};
-use crate::config::{self, Settings, Source, sqlite_url};
+use crate::config::{self, Databases, Source, sqlite_url};
 use crate::contexts::Name;
 use crate::exit::Exit;
 use crate::mesh::{self, Mesh};
@@ -67,23 +67,29 @@ struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// A database for each context: the one that is given here or configured, or a file.
-    fn fill(self, settings: &mut Settings, data: &Data) -> Result<(), Exit> {
-        let databases = &mut settings.database;
-        for (context, given, database) in [
-            (Name::Allocation, self.database_url_allocation, &mut databases.allocation),
-            (Name::Driving, self.database_url_driving, &mut databases.driving),
-            (Name::Payment, self.database_url_payment, &mut databases.payment),
-            (Name::Dashboard, self.database_url_dashboard, &mut databases.dashboard),
+    /// What is given here goes over what is configured.
+    fn apply(self, databases: &mut Databases) -> Result<(), Exit> {
+        for (context, given) in [
+            (Name::Allocation, self.database_url_allocation),
+            (Name::Driving, self.database_url_driving),
+            (Name::Payment, self.database_url_payment),
+            (Name::Dashboard, self.database_url_dashboard),
         ] {
-            if let Some(url) = given {
+            if let (Some(url), Some(database)) = (given, context.database_mut(databases)) {
                 config::check_database_url(&format!("--database-url-{context}"), &url)?;
                 database.url = url;
-            } else if database.url.is_empty() {
-                database.url = sqlite_url(&data.file(&format!("{context}.db")));
             }
         }
         Ok(())
+    }
+}
+
+/// A file for each context that was given no other database.
+fn use_files(databases: &mut Databases, data: &Data) {
+    for context in Name::ALL {
+        if let Some(database) = context.database_mut(databases).filter(|it| it.url.is_empty()) {
+            database.url = sqlite_url(&data.file(&format!("{context}.db")));
+        }
     }
 }
 
@@ -92,9 +98,10 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     let begin = Instant::now();
     let stop = on_signals()?;
     let mut settings = args.source.load()?.value;
-    let data = Data::open(&args.data, args.ephemeral)?;
-    args.databases.fill(&mut settings, &data)?;
+    args.databases.apply(&mut settings.database)?;
     let ports = Ports::bind(&settings.listen, args.random_ports).await?;
+    let data = Data::open(&args.data, args.ephemeral)?;
+    use_files(&mut settings.database, &data);
     let ready_path = global.ready_file.clone().unwrap_or_else(|| args.data.join(ready::FILE));
     ReadyFile::clear(&ready_path);
 

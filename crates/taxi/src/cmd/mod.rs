@@ -27,7 +27,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The end that a signal brings about.
 fn on_signals() -> Result<Shutdown, Exit> {
-    Shutdown::on_signals().map_err(|error| Exit::failed(format!("cannot listen to signals: {error}")))
+    Shutdown::on_signals()
+        .map_err(|error| Exit::failed(format!("cannot listen to signals: {error}")))
 }
 
 /// Serves one development part until a signal; says where.

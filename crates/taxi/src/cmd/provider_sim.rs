@@ -15,8 +15,8 @@ pub(crate) struct Args {
     /// Where to listen; port 0 lets the kernel choose.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// The file of its log.
-    #[arg(long, value_name = "FILE", default_value = "provider.db")]
+    /// The file of its log; made when missing.
+    #[arg(long, value_name = "FILE", default_value = ".taxi/provider.db")]
     data: PathBuf,
 }
 

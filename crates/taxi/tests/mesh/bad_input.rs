@@ -163,6 +163,7 @@ async fn every_command_in_a_wrong_state_is_refused() {
     driver.start(&open.name).await.expect("accepted");
     assert_eq!(refusal(driver.start(&open.name).await), state("DRIVING_ALREADY_STARTED"));
     driver.finish(&open.name).await.expect("started");
-    assert_eq!(refusal(driver.start(&open.name).await), state("DRIVING_ALREADY_STARTED"));
+    assert_eq!(refusal(driver.start(&open.name).await), state("DRIVING_CLOSED"));
+    assert_eq!(refusal(driver.finish(&open.name).await), state("DRIVING_CLOSED"));
     assert_eq!(refusal(driver.accept(&open.name).await), state("ALREADY_ACCEPTED"));
 }

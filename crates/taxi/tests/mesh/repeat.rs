@@ -77,5 +77,5 @@ async fn finishing_twice_takes_the_fee_once() {
     }
     assert_eq!(customer.payments().await.len(), 1);
     let again = refusal(driver.finish(&open.name).await);
-    assert_eq!(again, (Code::FailedPrecondition, "DRIVING_ALREADY_FINISHED".to_owned()));
+    assert_eq!(again, (Code::FailedPrecondition, "DRIVING_CLOSED".to_owned()));
 }

@@ -147,15 +147,16 @@ impl Plan {
         format!("{rider} → {}", journey.destination.name.said_in(lang))
     }
 
-    /// More simulated time than all this can take with nobody waiting for the service: all work of
-    /// the drivers, as if one of them were always away, and all waiting of the riders.
+    /// More simulated time than all this can take as long as the service itself takes none: twice the
+    /// work, shared by as many as can work at the same time, and the chores of the busiest rider.
     pub(super) fn at_most(&self) -> Duration {
-        let sum = |part: fn(&Journey) -> Duration| self.journeys.iter().map(part).sum::<Duration>();
-        let work = sum(|it| it.think + it.approach + it.drive + it.rest);
-        let drivers = self.size.drivers.saturating_sub(1).max(1);
-        let longest = self.journeys.len().div_ceil(self.size.riders);
-        let chores = sum(|it| it.wait + it.hesitate);
-        work.div_f64(drivers as f64) * 2 + chores / self.size.riders.min(longest).max(1) as u32
+        let work = |it: &Journey| it.think + it.approach + it.drive + it.rest;
+        let work: Duration = self.journeys.iter().map(work).sum();
+        let chores = |ride: usize| self.journeys[ride].wait + self.journeys[ride].hesitate;
+        let chores = (0..self.size.riders).map(|it| self.rides_of(it).map(chores).sum());
+        // In a race one driver waits for another.
+        let together = self.size.riders.min(self.size.drivers.saturating_sub(1)).max(1);
+        work.div_f64(together as f64) * 2 + chores.max().unwrap_or_default()
     }
 }
 

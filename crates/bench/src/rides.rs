@@ -1,0 +1,278 @@
+//! Whole rides, as many as a number of drivers can do, and so many a second.
+//!
+//! A driver of this city drives one ride after the other. In a closed loop the next one begins at
+//! once. In an open loop it begins when it is due, by a schedule that was fixed before: a ride that
+//! begins late, because everybody is busy, counts from when it was due (no coordinated omission).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use platform::call::CONSISTENCY_TOKEN_HEADER;
+use proto::allocation::v1::WatchAllocationRequest;
+use proto::dashboard::v1::GetDrivingInfoRequest;
+use proto::driving::v1::driving::PaymentState;
+use proto::driving::v1::{
+    AcceptDrivingRequest, Driving, FinishDrivingRequest, GetDrivingRequest, StartDrivingRequest,
+};
+use serde::Serialize;
+use testkit::{AllocationClient, DashboardClient, DrivingClient};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tonic::{Request, Status};
+
+use crate::city::{City, Customers};
+use crate::stats::{Latency, due, median, per_second};
+use crate::{Options, Result};
+
+const WARM_UP: Duration = Duration::from_secs(2);
+/// A ride that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// So has a view that is older than that.
+const VIEW_PATIENCE: Duration = Duration::from_secs(5);
+const PAYMENT_POLL: Duration = Duration::from_millis(20);
+
+/// From the request to the payment, in a closed loop.
+#[derive(Debug, Serialize)]
+pub(crate) struct Rides {
+    pub(crate) drivers: u32,
+    pub(crate) per_second: f64,
+    /// Of a whole ride.
+    pub(crate) latency: Latency,
+    pub(crate) failed: usize,
+    pub(crate) rounds: Vec<f64>,
+}
+
+/// From the end of a driving to the dashboard that shows it, in an open loop.
+#[derive(Debug, Serialize)]
+pub(crate) struct View {
+    pub(crate) rate: u32,
+    pub(crate) rides: usize,
+    /// What became of the rate: rides seen, over the time until the last one was.
+    pub(crate) per_second: f64,
+    /// From FinishDriving's answer to GetDrivingInfo's with its consistency token.
+    pub(crate) latency: Latency,
+    /// From when the ride's request was due to the same.
+    pub(crate) since_due: Latency,
+    pub(crate) failed: usize,
+}
+
+/// Measures both.
+pub(crate) async fn measure(city: &City, options: &Options) -> Result<(Rides, View)> {
+    let mut drivers = Vec::new();
+    for n in 0..options.drivers as usize {
+        drivers.push(Driver::new(city, n).await);
+    }
+    eprintln!("rides: warming up");
+    shift(&mut drivers, Begin::At { until: Instant::now() + WARM_UP }, Until::Paid).await?;
+
+    let mut rounds = Vec::new();
+    let mut all = Day::default();
+    for n in 1..=options.rounds {
+        let until = Instant::now() + options.round();
+        let day = shift(&mut drivers, Begin::At { until }, Until::Paid).await?;
+        let in_time = day.rides.iter().filter(|ride| ride.end <= until).count();
+        rounds.push(per_second(in_time, options.round()));
+        all.rides.extend(day.rides);
+        all.failed += day.failed;
+        eprintln!("rides: round {n} of {}", options.rounds);
+    }
+    city.settle().await?;
+    let rides = Rides {
+        drivers: options.drivers,
+        per_second: median(rounds.iter().copied()),
+        latency: Latency::of(all.rides.iter().map(|ride| ride.end - ride.begin)),
+        failed: all.failed,
+        rounds,
+    };
+
+    let view = view(&mut drivers, options).await?;
+    city.settle().await?;
+    Ok((rides, view))
+}
+
+async fn view(drivers: &mut Vec<Driver>, options: &Options) -> Result<View> {
+    let length = options.round() * options.rounds;
+    eprintln!("dashboard: {} rides a second for {length:?}", options.rate);
+    let start = Instant::now();
+    let total = u64::from(options.rate) * length.as_secs();
+    let begin = Begin::Due { start, rate: options.rate, total, next: AtomicU64::new(0) };
+    let day = shift(drivers, begin, Until::Seen).await?;
+    let last = day.rides.iter().map(|ride| ride.end).max().unwrap_or(start);
+    Ok(View {
+        rate: options.rate,
+        rides: day.rides.len(),
+        per_second: per_second(day.rides.len(), last - start),
+        latency: Latency::of(day.rides.iter().map(|ride| ride.end - ride.finish)),
+        since_due: Latency::of(day.rides.iter().map(|ride| ride.end - ride.begin)),
+        failed: day.failed,
+    })
+}
+
+/// When rides begin.
+enum Begin {
+    /// At once, until then.
+    At { until: Instant },
+    /// By a schedule; whoever is free takes the next one.
+    Due { start: Instant, rate: u32, total: u64, next: AtomicU64 },
+}
+
+impl Begin {
+    /// When the next ride begins, if there is one.
+    fn next(&self) -> Option<Instant> {
+        match self {
+            Begin::At { until } => Some(Instant::now()).filter(|now| now < until),
+            Begin::Due { start, rate, total, next } => {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                (n < *total).then(|| *start + due(n, *rate))
+            }
+        }
+    }
+}
+
+/// When a ride is over for us.
+#[derive(Clone, Copy)]
+enum Until {
+    /// The payment is approved.
+    Paid,
+    /// The dashboard shows the end.
+    Seen,
+}
+
+/// One ride.
+struct Ride {
+    /// When it was due.
+    begin: Instant,
+    /// When FinishDriving answered.
+    finish: Instant,
+    end: Instant,
+}
+
+/// What drivers did.
+#[derive(Default)]
+struct Day {
+    rides: Vec<Ride>,
+    failed: usize,
+}
+
+/// All drivers drive. A driver whose ride failed may have it for ever, and drives no more.
+async fn shift(drivers: &mut Vec<Driver>, begin: Begin, until: Until) -> Result<Day> {
+    let begin = Arc::new(begin);
+    let mut tasks = JoinSet::new();
+    for driver in drivers.drain(..) {
+        tasks.spawn(driver.drive(begin.clone(), until));
+    }
+    let mut day = Day::default();
+    let mut first = None;
+    while let Some(done) = tasks.join_next().await {
+        let (driver, rides, failure) = done?;
+        day.rides.extend(rides);
+        match failure {
+            None => drivers.push(driver),
+            Some(failure) => {
+                day.failed += 1;
+                first.get_or_insert(failure);
+            }
+        }
+    }
+    if let Some(first) = first {
+        eprintln!("  {} rides failed, the first: {first}", day.failed);
+        if drivers.is_empty() {
+            return Err(format!("no driver is left: {first}").into());
+        }
+    }
+    Ok(day)
+}
+
+/// A driver, and an operator who asks for cars and looks at the dashboard.
+struct Driver {
+    allocation: AllocationClient,
+    driving: DrivingClient,
+    dashboard: DashboardClient,
+    customers: Customers,
+}
+
+impl Driver {
+    async fn new(city: &City, n: usize) -> Driver {
+        Driver {
+            allocation: city.allocation(n),
+            driving: city.driving(n).await,
+            dashboard: city.dashboard(n),
+            customers: city.customers(),
+        }
+    }
+
+    /// One ride after the other, up to the first that fails.
+    async fn drive(
+        mut self,
+        begin: Arc<Begin>,
+        until: Until,
+    ) -> (Driver, Vec<Ride>, Option<Status>) {
+        let mut rides = Vec::new();
+        while let Some(begin) = begin.next() {
+            sleep_until(begin).await;
+            let ride = timeout(PATIENCE, self.ride(begin, until)).await;
+            match ride.unwrap_or_else(|_| Err(Status::deadline_exceeded("a ride took too long"))) {
+                Ok(ride) => rides.push(ride),
+                Err(failure) => return (self, rides, Some(failure)),
+            }
+        }
+        (self, rides, None)
+    }
+
+    async fn ride(&mut self, begin: Instant, until: Until) -> Result<Ride, Status> {
+        let asked = self.allocation.request_allocation(self.customers.next()).await?;
+        let allocation = asked.into_inner().name;
+        let name = self.driving_of(&allocation).await?;
+
+        let accept = AcceptDrivingRequest { name: name.clone(), ..Default::default() };
+        self.driving.accept_driving(accept).await?;
+        let start = StartDrivingRequest { name: name.clone(), ..Default::default() };
+        self.driving.start_driving(start).await?;
+        let finish = FinishDrivingRequest { name, ..Default::default() };
+        let answer = self.driving.finish_driving(finish).await?;
+        let finish = Instant::now();
+
+        let token = answer.metadata().get(CONSISTENCY_TOKEN_HEADER);
+        let token = token.and_then(|it| it.to_str().ok()).map(str::to_owned);
+        match until {
+            Until::Paid => self.paid(answer.into_inner()).await?,
+            Until::Seen => self.seen(&allocation, token.unwrap_or_default()).await?,
+        }
+        Ok(Ride { begin, finish, end: Instant::now() })
+    }
+
+    /// Waits until the allocation knows its driving.
+    async fn driving_of(&mut self, allocation: &str) -> Result<String, Status> {
+        let watch = WatchAllocationRequest { name: allocation.to_owned(), ..Default::default() };
+        let mut changes = self.allocation.watch_allocation(watch).await?.into_inner();
+        while let Some(change) = changes.message().await? {
+            let allocation = change.allocation.unwrap_or_default();
+            if !allocation.driving.is_empty() {
+                return Ok(allocation.driving);
+            }
+        }
+        Err(Status::aborted(format!("{allocation} never got a driving")))
+    }
+
+    /// Waits until the fare is paid, which it is unless the provider was slow.
+    async fn paid(&mut self, mut driving: Driving) -> Result<(), Status> {
+        while driving.payment_state() != PaymentState::Approved {
+            sleep(PAYMENT_POLL).await;
+            let get = GetDrivingRequest { name: driving.name };
+            driving = self.driving.get_driving(get).await?.into_inner();
+        }
+        Ok(())
+    }
+
+    /// Waits until the dashboard shows what the token stands for.
+    async fn seen(&mut self, allocation: &str, consistency_token: String) -> Result<(), Status> {
+        if consistency_token.is_empty() {
+            return Err(Status::data_loss("FinishDriving answered without a consistency token"));
+        }
+        let name = allocation.replacen("allocations/", "drivingInfos/", 1);
+        let mut get = Request::new(GetDrivingInfoRequest { name, consistency_token });
+        get.set_timeout(VIEW_PATIENCE);
+        self.dashboard.get_driving_info(get).await.map(drop)
+    }
+}
