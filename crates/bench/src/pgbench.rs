@@ -84,7 +84,8 @@ fn command(program: &Path) -> Command {
 }
 
 /// The statements of `Store::create` for an allocation, as sea-orm writes them. Only a customer has
-/// to be another one each time, and the database makes the ids.
+/// to be another one each time, and the database makes the ids. pgbench sees a variable in every
+/// colon before a letter, in a string too.
 fn script_text() -> String {
     let (from, to) = (columns(&pickup()), columns(&destination()));
     let payload = hex(&event().encode_to_vec());
@@ -94,7 +95,7 @@ fn script_text() -> String {
 BEGIN;
 INSERT INTO "allocation" ("id", "revision", "version", "customer", "state", "language", "pickup_address", "pickup_latitude", "pickup_longitude", "destination_address", "destination_latitude", "destination_longitude", "slot", "open_slot", "expire_time", "expiring", "driving", "driver", "cancel_reason", "create_time", "update_time") VALUES (gen_random_uuid(), 1, 1, 'bench-' || :n::text, 'REQUESTED', 'ko', {from}, {to}, 0, 'customers/bench-' || :n::text || '#0', {MICROS}, FALSE, NULL, NULL, '', {MICROS}, {MICROS});
 INSERT INTO "outbox" ("event", "aggregate", "version", "kind", "correlation", "causation", "trace", "time", "payload", "sent_at") VALUES (gen_random_uuid(), gen_random_uuid(), 1, 'taxi.allocation.v1.AllocationRequested', gen_random_uuid(), gen_random_uuid(), '{TRACE}', {MICROS}, '\x{payload}'::bytea, NULL);
-INSERT INTO "cause" ("id", "actor", "fingerprint", "aggregate", "time") VALUES (gen_random_uuid(), 'operator:bench', '{fingerprint}', gen_random_uuid(), {MICROS});
+INSERT INTO "cause" ("id", "actor", "fingerprint", "aggregate", "time") VALUES (gen_random_uuid(), 'operator bench', '{fingerprint}', gen_random_uuid(), {MICROS});
 COMMIT;
 "#
     )

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use kernel::{Aggregate, Clock, DrivingId, Failure, Recorded, Rejection, Role};
+use kernel::{Actor, Aggregate, Clock, DrivingId, Failure, Recorded, Rejection, Role};
 use platform::auth::Access;
 use platform::call::{Call, consistency_token, reply};
 use platform::page::{encode_token, next_page_token, page_request, resume_payload};
@@ -51,6 +51,28 @@ pub(crate) struct Grpc<P> {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// Which part of a list is asked for: size, token, and the query it is a part of.
+type Part<'a> = (i32, &'a str, &'a str);
+/// One part of a list, and the token of the next.
+type Listed = Result<(Vec<Recorded<Driving>>, String), Failure>;
+
+impl<P: Payments> Grpc<P> {
+    async fn newest(&self, actor: &Actor, filter: &Filter, part: Part<'_>) -> Listed {
+        let (size, token, query) = part;
+        let page = page_request(size, token, query)?;
+        let found = self.drivings.list(actor, filter, &page).await?;
+        Ok((found.items, next_page_token(found.next, query)))
+    }
+
+    async fn nearest(&self, actor: &Actor, filter: &Filter, near: Near, part: Part<'_>) -> Listed {
+        let (size, token, query) = part;
+        let size = page_request(size, "", query)?.size as usize;
+        let request = NearestRequest { near, size, after: Spot::parse(token, query)? };
+        let found = self.drivings.list_nearest(actor, filter, &request).await?;
+        Ok((found.items, found.next.map(|next| next.token(query)).unwrap_or_default()))
+    }
+}
+
 #[tonic::async_trait]
 impl<P: Payments> DrivingService for Grpc<P> {
     async fn list_drivings(
@@ -69,23 +91,12 @@ impl<P: Payments> DrivingService for Grpc<P> {
             without_cancelled: call.actor.role == Role::Driver,
             ..Filter::default()
         };
-        let token = &body.page_token;
-        let (items, next_page_token) = match near {
-            Some(near) => {
-                let size = page_request(body.page_size, "", &query).map_err(status)?.size as usize;
-                let after = Spot::parse(token, &query).map_err(status)?;
-                let part = NearestRequest { near, size, after };
-                let found = self.drivings.list_nearest(&call.actor, &filter, &part).await;
-                let found = found.map_err(status)?;
-                (found.items, found.next.map(|next| next.token(&query)).unwrap_or_default())
-            }
-            None => {
-                let page = page_request(body.page_size, token, &query).map_err(status)?;
-                let found =
-                    self.drivings.list(&call.actor, &filter, &page).await.map_err(status)?;
-                (found.items, next_page_token(found.next, &query))
-            }
+        let part = (body.page_size, body.page_token.as_str(), query.as_str());
+        let listed = match near {
+            Some(near) => self.nearest(&call.actor, &filter, near, part).await,
+            None => self.newest(&call.actor, &filter, part).await,
         };
+        let (items, next_page_token) = listed.map_err(status)?;
         let drivings = items.iter().map(driving).collect();
         Ok(Response::new(wire::ListDrivingsResponse { drivings, next_page_token }))
     }

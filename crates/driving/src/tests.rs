@@ -125,7 +125,7 @@ async fn what_is_declined_is_hidden_from_who_declined() {
         assert_eq!(refused(house.get(a_driver("D1"), &name).await), hidden);
         assert_eq!(refused(house.accept("D1", &name).await), hidden);
         assert!(house.names(a_driver("D1")).await.is_empty());
-        assert_eq!(house.names(a_driver("D2")).await, [name.clone()]);
+        assert_eq!(house.names(a_driver("D2")).await, [name.as_str()]);
         assert_eq!(house.events(&name).await, ["DrivingOpened"]);
 
         house.accept("D2", &name).await.expect("open to others");
@@ -251,7 +251,7 @@ async fn everybody_sees_what_is_theirs() {
         house.hear(&cancel(1, CancelCause::Customer)).await.expect("cancels");
         assert!(may(a_driver("D1")).await && may(operator()).await);
         assert!(house.names(a_driver("D1")).await.is_empty(), "it has left the list");
-        assert_eq!(house.names(operator()).await, [name.clone()]);
+        assert_eq!(house.names(operator()).await, [name.as_str()]);
         let hidden = (Code::NotFound, "DRIVING_NOT_FOUND".to_owned());
         assert_eq!(refused(house.start("D2", &name).await), hidden);
         let nameless = (Code::InvalidArgument, "INVALID_NAME".to_owned());

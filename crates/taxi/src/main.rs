@@ -46,8 +46,8 @@ struct Cli {
 /// What every command understands.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Global {
-    /// How data is printed.
-    #[arg(short, long, global = true, value_enum, default_value_t)]
+    /// How data is printed: table, json or jsonl.
+    #[arg(short, long, global = true, value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) output: output::Format,
     /// The file with the addresses of a mesh: written by what serves, read by what calls.
     #[arg(long, global = true, value_name = "PATH")]

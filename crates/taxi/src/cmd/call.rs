@@ -16,11 +16,14 @@ use crate::output::{self, Format};
 use crate::ready::{self, Ready};
 use crate::reflection::Catalogue;
 
-/// Call a method of the running mesh, as in
-/// `taxi call allocation RequestAllocation '{"allocation": {"destination": {"address": "Misa"}}}'
-/// --role customer --sub C1`.
+const EXAMPLE: &str = "\
+Example:
+  taxi call allocation RequestAllocation \\
+    '{\"allocation\": {\"destination\": {\"address\": \"Misa\"}}}' --role customer --sub C1";
+
+/// Call a method of the running mesh.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLE)]
 pub(crate) struct Args {
     /// The service: `allocation`, `AllocationService` or its full name.
     service: String,

@@ -9,6 +9,7 @@ mod data;
 mod parts;
 mod welcome;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use crate::config::{self, Databases, Source, sqlite_url};
 use crate::contexts::Name;
 use crate::exit::Exit;
 use crate::mesh::{self, Mesh};
+use crate::ports::address;
 use crate::provider_sim::Provider;
 use crate::ready::{self, ReadyFile};
 use crate::{Global, http};
@@ -112,34 +114,14 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     settings.broker.url = nats.url().to_owned();
     settings.upstream.payment = ready.grpc[Name::Payment.as_str()].clone();
     settings.payment.provider_url = ports.provider()?;
-    let databases = Name::ALL.into_iter().filter(|it| it.database(&settings.database).is_some());
-    let migrations = databases.map(|context| migrate::migrate(context, &settings));
-    futures::future::try_join_all(migrations).await?;
-    let provider = Provider::open(&data.file("provider.db")).await?;
-    let keys = data.file("issuer.keys");
-    let issuer = Issuer::load_or_create(&settings.auth.issuer, &settings.auth.audience, &keys)
-        .map_err(|error| Exit::cannot_create(format!("{}: {error}", keys.display())))?;
 
     let mesh = Mesh::new(settings, stop);
-    let mut readiness = Vec::new();
-    let mut addresses = Vec::new();
-    for (context, listener) in ports.contexts {
-        addresses.push(crate::ports::address(&listener)?);
-        let answer = Readiness::new();
-        mesh.start(context, listener, &answer).await?;
-        readiness.push(answer);
-    }
-    http::serve("provider", ports.provider, provider.router(), &mesh.stop);
-    let door = parts::door(issuer, readiness.clone());
-    http::serve("gateway", ports.gateway, door, &mesh.stop);
-
-    let serving = futures::future::try_join_all(addresses.into_iter().map(mesh::serving));
+    let contexts = start(&mesh, ports, &data).await?;
     let ready_file = tokio::select! {
         () = mesh.stop.cancelled() => None,
         exit = nats.ended() => return Err(exit),
-        () = tokio::time::sleep(START_DEADLINE) => return Err(not_ready(&readiness)),
-        serving = serving => {
-            serving.map_err(|status| Exit::failed(format!("not serving: {}", status.message())))?;
+        serving = contexts.serving() => {
+            serving?;
             Some(ReadyFile::write(&ready_path, &ready)?)
         }
     };
@@ -161,11 +143,52 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     ended.and(drained)
 }
 
-fn not_ready(readiness: &[Readiness]) -> Exit {
-    let missing: Vec<&str> = readiness.iter().flat_map(Readiness::not_ready).collect();
-    let seconds = START_DEADLINE.as_secs();
-    Exit::unavailable(match missing.as_slice() {
-        [] => format!("not everything answered within {seconds} s: try again with TAXI_LOG=info"),
-        _ => format!("not ready within {seconds} s: {} (see the log above)", missing.join(", ")),
-    })
+/// Brings the schemas up to date, and starts everything that listens.
+async fn start(mesh: &Mesh, ports: Ports, data: &Data) -> Result<Contexts, Exit> {
+    let settings = &mesh.settings;
+    let databases = Name::ALL.into_iter().filter(|it| it.database(&settings.database).is_some());
+    let migrations = databases.map(|context| migrate::migrate(context, settings));
+    futures::future::try_join_all(migrations).await?;
+
+    let mut contexts = Contexts::default();
+    for (context, listener) in ports.contexts {
+        contexts.addresses.push(address(&listener)?);
+        let readiness = Readiness::new();
+        mesh.start(context, listener, &readiness).await?;
+        contexts.readiness.push(readiness);
+    }
+    let provider = Provider::open(&data.file("provider.db")).await?;
+    http::serve("provider", ports.provider, provider.router(), &mesh.stop);
+    let keys = data.file("issuer.keys");
+    let issuer = Issuer::load_or_create(&settings.auth.issuer, &settings.auth.audience, &keys)
+        .map_err(|error| Exit::cannot_create(format!("{}: {error}", keys.display())))?;
+    let door = parts::door(issuer, contexts.readiness.clone());
+    http::serve("gateway", ports.gateway, door, &mesh.stop);
+    Ok(contexts)
+}
+
+/// The contexts that were started.
+#[derive(Default)]
+struct Contexts {
+    addresses: Vec<SocketAddr>,
+    readiness: Vec<Readiness>,
+}
+
+impl Contexts {
+    /// Waits until all of them say over the network that they serve.
+    async fn serving(&self) -> Result<(), Exit> {
+        let all = futures::future::try_join_all(self.addresses.iter().map(|it| mesh::serving(*it)));
+        match tokio::time::timeout(START_DEADLINE, all).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(Exit::failed(format!("not serving: {}", status.message()))),
+            Err(_) => {
+                let missing: Vec<_> =
+                    self.readiness.iter().flat_map(Readiness::not_ready).collect();
+                let (seconds, missing) = (START_DEADLINE.as_secs(), missing.join(", "));
+                Err(Exit::unavailable(format!(
+                    "not ready within {seconds} s, missing: {missing} (why is in the log above)"
+                )))
+            }
+        }
+    }
 }

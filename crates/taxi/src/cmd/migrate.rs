@@ -16,6 +16,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
     /// Which contexts; all when none is named.
+    #[arg(hide_possible_values = true)]
     contexts: Vec<Name>,
 }
 

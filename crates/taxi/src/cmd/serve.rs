@@ -22,14 +22,14 @@ use crate::{Global, ports};
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
-    /// Which contexts.
-    #[arg(required = true)]
+    /// Which contexts: allocation, driving, payment, dashboard, message.
+    #[arg(required = true, hide_possible_values = true)]
     contexts: Vec<Name>,
     /// On which address, instead of `host` in [listen]: 0.0.0.0 in a container.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<IpAddr>,
-    /// How log lines look.
-    #[arg(long, value_enum, default_value_t)]
+    /// How log lines look: json or pretty.
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     log_format: LogFormat,
 }
 

@@ -70,7 +70,10 @@ async fn a_declined_driving_is_hidden_from_this_driver_only() {
     let decline = DeclineDrivingRequest { name: open.name.clone(), ..Default::default() };
     first.drivings.clone().decline_driving(decline).await.expect("it is open");
     assert_eq!(first.list().await, []);
-    assert_eq!(refusal(first.accept(&open.name).await), (Code::NotFound, "DRIVING_NOT_FOUND".into()));
+    assert_eq!(
+        refusal(first.accept(&open.name).await),
+        (Code::NotFound, "DRIVING_NOT_FOUND".into())
+    );
     let open = second.finds(&allocation.name).await;
     second.accept(&open.name).await.expect("open to others");
 }

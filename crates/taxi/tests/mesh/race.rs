@@ -44,7 +44,11 @@ async fn a_driver_has_one_driving_at_a_time(#[case] backing: Backing) {
     assert_eq!((won.len(), lost.len()), (1, 1));
     let busy = (Code::FailedPrecondition, "DRIVER_BUSY".to_owned());
     assert_eq!(refusal(lost.remove(0)), busy);
-    let other = if won[0].as_ref().is_ok_and(|won| won.get_ref().name == first.name) { second } else { first };
+    let other = if won[0].as_ref().is_ok_and(|won| won.get_ref().name == first.name) {
+        second
+    } else {
+        first
+    };
     assert_eq!(refusal(driver.accept(&other.name).await), busy, "and it stays so");
 }
 

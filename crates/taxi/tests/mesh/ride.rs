@@ -119,8 +119,10 @@ async fn a_customer_is_told_in_their_language_as_it_happens() {
     let allocation = customer.allocations.request_allocation(request).await.expect("asked");
     let first = watch.message().await.expect("a message").expect("no end");
     let message = first.message.expect("always there");
-    assert_eq!((message.template(), message.language.as_str()),
-        (Template::AllocationRequested, "en"));
+    assert_eq!(
+        (message.template(), message.language.as_str()),
+        (Template::AllocationRequested, "en")
+    );
     assert!(message.text.contains("Misa") && message.text.is_ascii(), "{}", message.text);
 
     let open = driver.finds(&allocation.get_ref().name).await;
@@ -129,7 +131,8 @@ async fn a_customer_is_told_in_their_language_as_it_happens() {
     assert_eq!(second.message.expect("always there").language, "en");
 
     // A reader who comes back with the first token misses nothing and hears nothing twice.
-    let again = WatchMessagesRequest { parent: customer.name.clone(), resume_token: first.resume_token };
+    let again =
+        WatchMessagesRequest { parent: customer.name.clone(), resume_token: first.resume_token };
     let again = customer.messages.watch_messages(again).await.expect("their own inbox");
     let next = again.into_inner().message().await.expect("a message").expect("no end");
     assert_eq!(next.message.expect("always there").template(), Template::AllocationApproved);
@@ -148,5 +151,8 @@ async fn a_declined_fee_is_said_so_and_the_driving_still_finishes() {
     assert_eq!(finished.state(), Driving::Finished);
     assert_eq!(finished.payment_state(), PaymentState::Declined);
     let payments = customer.payments().await;
-    assert_eq!(payments.iter().map(|payment| payment.state()).collect::<Vec<_>>(), [Payment::Declined]);
+    assert_eq!(
+        payments.iter().map(|payment| payment.state()).collect::<Vec<_>>(),
+        [Payment::Declined]
+    );
 }
