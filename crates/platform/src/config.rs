@@ -34,8 +34,8 @@ use serde::de::DeserializeOwned;
 const DEFAULTS: &str = "the defaults";
 /// Where the overrides come from, in messages.
 const COMMAND_LINE: &str = "the command line";
-/// Variables with the prefix that are not configuration: the log filter is read before it.
-const NOT_CONFIGURATION: &[&str] = &["log"];
+/// Variables with the prefix that are not configuration: the log filter, and where the file is.
+const NOT_CONFIGURATION: &[&str] = &["config", "log"];
 /// What stands for a value that nobody should read.
 const MASK: &str = "********";
 

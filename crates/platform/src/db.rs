@@ -38,7 +38,7 @@ pub struct Db {
 impl Db {
     /// Prepares to connect. Only a malformed URL fails: a database that is away is waited for.
     pub async fn connect(config: &DbConfig) -> Result<Db, DbErr> {
-        if DbBackend::Sqlite.is_prefix_of(&config.url) {
+        if config.url.starts_with("sqlite:") {
             let write = Database::connect(options(config, 1)).await?;
             let read = Database::connect(options(config, 4)).await?;
             return Ok(Db { write, read });

@@ -41,9 +41,6 @@ impl Source {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// `TAXI_CONFIG`, which has done its work when this is read.
-    #[serde(default, rename = "config")]
-    _config: Option<PathBuf>,
     pub(crate) auth: AuthConfig,
     pub(crate) service: Service,
     pub(crate) broker: BrokerConfig,

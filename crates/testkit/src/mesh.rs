@@ -475,6 +475,7 @@ impl Mesh {
         let ready_file = self.dir().join(format!("{name}.json"));
         let mut command = program(&self.bin);
         command.args([name, "--ready-file"]).arg(&ready_file);
+        command.arg("--data").arg(self.dir().join(format!("{name}.data")));
         command.envs(self.settings.get(name).cloned().unwrap_or_default());
         let process = spawned(name, &mut command, self.dir());
         let process = self.processes.entry(name.to_owned()).or_insert(process);

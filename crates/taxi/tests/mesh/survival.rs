@@ -5,18 +5,21 @@ use proto::driving::v1::driving::{PaymentState, State as Driving};
 use proto::payment::v1::payment::State as Payment;
 use testkit::{Mesh, eventually};
 
-use crate::people::{Customer, Driver, SOON, serve};
+use crate::people::{Customer, Driver, SOON, consistency_token, serve};
 
-async fn ride(mesh: &Mesh, customer: &mut Customer) -> (String, PaymentState) {
+/// A whole ride: its allocation, the token of its last command, and what became of the fee.
+async fn ride(mesh: &Mesh, customer: &mut Customer) -> (String, String, PaymentState) {
     let driver = Driver::new(mesh, "D1").await;
     let allocation = customer.request().await;
     let open = driver.finds(&allocation.name).await;
     driver.accept(&open.name).await.expect("nobody else is there");
     driver.start(&open.name).await.expect("accepted");
-    let finished = driver.finish(&open.name).await.expect("started").into_inner();
+    let finished = driver.finish(&open.name).await.expect("started");
+    let token = consistency_token(&finished);
+    let finished = finished.into_inner();
     assert_eq!(finished.state(), Driving::Finished);
     customer.sees(&allocation.name, State::DrivingFinished).await;
-    (allocation.name, finished.payment_state())
+    (allocation.name, token, finished.payment_state())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,18 +28,17 @@ async fn rides_go_on_without_message_and_dashboard_which_catch_up() {
     mesh.kill("message");
     mesh.kill("dashboard");
     let mut customer = Customer::new(&mesh, "C1").await;
-    let (name, paid) = ride(&mesh, &mut customer).await;
+    let (name, token, paid) = ride(&mesh, &mut customer).await;
     assert_eq!(paid, PaymentState::Approved);
     mesh.start_context("message").await;
     mesh.start_context("dashboard").await;
-    let customer = Customer::new(&mesh, "C1").await;
     eventually(SOON, || async {
         let messages = customer.messages().await;
         if messages.len() == 5 { Ok(()) } else { Err(messages) }
     })
     .await;
     eventually(SOON, || async {
-        let info = customer.info(&name, "").await;
+        let info = customer.info(&name, &token).await;
         if info.payment_status() == Payment::Approved { Ok(()) } else { Err(info) }
     })
     .await;
@@ -47,10 +49,9 @@ async fn without_payment_the_driving_finishes_and_the_fee_is_taken_a_bit_later()
     let mut mesh = serve().await;
     mesh.kill("payment");
     let mut customer = Customer::new(&mesh, "C1").await;
-    let (_, paid) = ride(&mesh, &mut customer).await;
+    let (_, _, paid) = ride(&mesh, &mut customer).await;
     assert_eq!(paid, PaymentState::Deferred);
     mesh.start_context("payment").await;
-    let customer = Customer::new(&mesh, "C1").await;
     eventually(SOON, || async {
         let payments = customer.payments().await;
         let approved = payments.iter().filter(|p| p.state() == Payment::Approved).count();

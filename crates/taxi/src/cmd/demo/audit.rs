@@ -168,9 +168,8 @@ async fn facts(
         None => None,
         Some(name) => {
             let body = GetDrivingRequest { name: name.clone() };
-            let asked = operator.once(body, |mut to, request| async move {
-                to.driving.get_driving(request).await
-            });
+            let asked = operator
+                .once(body, |mut to, request| async move { to.driving.get_driving(request).await });
             Some(asked.await.map_err(failed("GetDriving"))?.into_inner())
         }
     };

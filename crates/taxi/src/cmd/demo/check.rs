@@ -92,8 +92,10 @@ fn promises(told: &Told<'_>, facts: &Facts, said: &mut Sentences) {
     let started = facts.driving.as_ref().is_some_and(|driving| driving.start_time.is_some());
     match &told.ride.cancel {
         Some(Cancel::Done) => {
-            let sentence =
-                format!("its rider was told that it is cancelled, but it is {}", state.as_str_name());
+            let sentence = format!(
+                "its rider was told that it is cancelled, but it is {}",
+                state.as_str_name()
+            );
             said.unless(state == AllocationState::Cancelled, sentence);
         }
         Some(Cancel::TooLate) => {
@@ -106,11 +108,15 @@ fn promises(told: &Told<'_>, facts: &Facts, said: &mut Sentences) {
         Some(Cancel::Pending) | None => {}
     }
     let drivers: BTreeSet<usize> = told.ride.drivers.iter().copied().collect();
-    said.unless(drivers.len() < 2, format!("{} drivers were told that it is theirs", drivers.len()));
+    said.unless(
+        drivers.len() < 2,
+        format!("{} drivers were told that it is theirs", drivers.len()),
+    );
     if let (Some(driver), Some(driving)) = (&told.driver, &facts.driving)
         && !driving.driver.is_empty()
     {
-        let sentence = format!("{driver} was told that it is theirs, but {} has it", driving.driver);
+        let sentence =
+            format!("{driver} was told that it is theirs, but {} has it", driving.driver);
         said.unless(*driver == driving.driver, sentence);
     }
 }
@@ -218,7 +224,11 @@ fn due(told: &Told<'_>, facts: &Facts) -> Vec<Template> {
         due.push(Template::AllocationApproved);
     }
     if told.ride.stage == Stage::Finished {
-        due.extend([Template::DrivingStarted, Template::DrivingFinished, Template::PaymentApproved]);
+        due.extend([
+            Template::DrivingStarted,
+            Template::DrivingFinished,
+            Template::PaymentApproved,
+        ]);
     }
     // A payment that comes a bit later is announced, and it came in the end.
     if facts.when("PaymentDeferred").is_some() {
@@ -291,7 +301,8 @@ pub(super) fn contest(contest: &Contest) -> Option<String> {
     let count = |told: &Accept| contest.told.iter().filter(|it| *it == told).count();
     let fair = count(&Accept::Won) == winners && count(&loss) == contest.told.len() - winners;
     let Contest { about, told, .. } = contest;
-    (!fair).then(|| format!("{about}: {winners} must win and all others hear {loss:?}, not {told:?}"))
+    (!fair)
+        .then(|| format!("{about}: {winners} must win and all others hear {loss:?}, not {told:?}"))
 }
 
 #[cfg(test)]

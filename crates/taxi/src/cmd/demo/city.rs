@@ -164,9 +164,7 @@ impl City {
     /// then it is the one that the rider has begun.
     pub(super) fn ride_of(&self, driving: &Driving) -> Option<usize> {
         let rider = *self.customers.get(&driving.customer)?;
-        self.note(|ledger| {
-            ledger.known.get(&driving.allocation).copied().or(ledger.current[rider])
-        })
+        self.note(|ledger| ledger.known.get(&driving.allocation).copied().or(ledger.current[rider]))
     }
 
     /// No ride is left to serve.
@@ -185,8 +183,10 @@ impl City {
         let open: Vec<String> = self.note(|ledger| {
             let rides = ledger.rides.iter().enumerate();
             let open = rides.filter(|(_, ride)| !ride.stage.is_final());
-            open.map(|(at, ride)| format!("{} {} ({:?})", self.label(at), ride.allocation, ride.stage))
-                .collect()
+            open.map(|(at, ride)| {
+                format!("{} {} ({:?})", self.label(at), ride.allocation, ride.stage)
+            })
+            .collect()
         });
         let named = open.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
         let more = open.len().saturating_sub(NAMED);

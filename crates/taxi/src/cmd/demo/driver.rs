@@ -91,7 +91,9 @@ fn refused(city: &City, driver: usize, ride: usize, status: &Status) -> Accept {
     };
     match &told {
         Accept::Lost => city.note(|ledger| ledger.lost += 1),
-        Accept::Refused(_) => city.trouble(ride, &format!("AcceptDriving by {}", city.driver(driver)), status),
+        Accept::Refused(_) => {
+            city.trouble(ride, &format!("AcceptDriving by {}", city.driver(driver)), status)
+        }
         // Whether a driver may be busy depends on what they did; the caller knows.
         Accept::Busy | Accept::Gone | Accept::Won => {}
     }

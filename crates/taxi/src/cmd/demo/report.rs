@@ -124,10 +124,12 @@ impl Report {
     pub(super) fn table(&self, lang: Lang) -> String {
         let say = |en: &str, ko: &str| if lang == Lang::Ko { ko } else { en }.to_owned();
         let figures = columns(&self.figures(lang), |_| Side::Left);
-        let mut rows = vec![[say("LATENCY", "응답 시간"), say("COUNT", "횟수")]
-            .into_iter()
-            .chain(["P50", "P95", "P99"].map(str::to_owned))
-            .collect()];
+        let mut rows = vec![
+            [say("LATENCY", "응답 시간"), say("COUNT", "횟수")]
+                .into_iter()
+                .chain(["P50", "P95", "P99"].map(str::to_owned))
+                .collect(),
+        ];
         let name = |command| match command {
             Command::Request => say("request", "차량 요청"),
             Command::Accept => say("accept", "수락"),
@@ -138,8 +140,7 @@ impl Report {
         rows.extend(self.latency.iter().map(|(command, spread)| row(name(*command), spread)));
         let shown = self.finish_to_dashboard.as_ref();
         rows.extend(shown.map(|it| row(say("finish → dashboard", "도착 → 현황"), it)));
-        let latency =
-            columns(&rows, |column| if column == 0 { Side::Left } else { Side::Right });
+        let latency = columns(&rows, |column| if column == 0 { Side::Left } else { Side::Right });
         format!("{figures}\n{latency}").trim_end().to_owned()
     }
 
@@ -224,7 +225,7 @@ pub(super) fn won(amount: i64, lang: Lang) -> String {
     let digits = amount.unsigned_abs().to_string();
     let mut grouped = if amount < 0 { "-" } else { "" }.to_owned();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
@@ -263,7 +264,9 @@ fn columns(rows: &[Vec<String>], side: impl Fn(usize) -> Side) -> String {
 
 /// How many columns of a terminal a text takes: Hangul takes two for each syllable.
 fn width(text: &str) -> usize {
-    text.chars().map(|c| if ('\u{1100}'..'\u{10000}').contains(&c) && !is_symbol(c) { 2 } else { 1 }).sum()
+    text.chars()
+        .map(|c| if ('\u{1100}'..'\u{10000}').contains(&c) && !is_symbol(c) { 2 } else { 1 })
+        .sum()
 }
 
 /// Arrows and dots are as narrow as letters.
@@ -307,7 +310,8 @@ mod tests {
 
     #[test]
     fn columns_stand_under_each_other_in_korean_too() {
-        let rows = [["수락", "1.5 ms"], ["a → b", "10.0 ms"]].map(|row| row.map(str::to_owned).to_vec());
+        let rows =
+            [["수락", "1.5 ms"], ["a → b", "10.0 ms"]].map(|row| row.map(str::to_owned).to_vec());
         let side = |column| if column == 0 { Side::Left } else { Side::Right };
         assert_eq!(columns(&rows, side), "수락    1.5 ms\na → b  10.0 ms\n");
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use platform::status::reason;
 use proto::allocation::v1::allocation::State;
 use proto::allocation::v1::{
     Allocation, CancelAllocationRequest, RequestAllocationRequest, WatchAllocationRequest,
 };
 use proto::google::r#type::LatLng;
 use proto::r#type::v1::Place;
-use platform::status::reason;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::{Code, Status};
@@ -99,7 +99,10 @@ async fn follow(city: &City, ride: usize, name: &str, seen: &watch::Sender<State
             return *seen.borrow();
         }
         if let Err(status) = broken
-            && matches!(status.code(), Code::NotFound | Code::PermissionDenied | Code::InvalidArgument)
+            && matches!(
+                status.code(),
+                Code::NotFound | Code::PermissionDenied | Code::InvalidArgument
+            )
         {
             city.trouble(ride, "WatchAllocation", &status);
             resume_token.clear();
@@ -116,8 +119,7 @@ async fn read(
     seen: &watch::Sender<State>,
 ) -> Result<(), Status> {
     let rider = &city.riders[city.plan.journeys[ride].rider];
-    let body =
-        WatchAllocationRequest { name: name.to_owned(), resume_token: resume_token.clone() };
+    let body = WatchAllocationRequest { name: name.to_owned(), resume_token: resume_token.clone() };
     let opened = rider.watch(body, |mut to, request| async move {
         to.allocation.watch_allocation(request).await
     });

@@ -153,7 +153,8 @@ impl Plan {
         let work = |it: &Journey| it.think + it.approach + it.drive + it.rest;
         let work: Duration = self.journeys.iter().map(work).sum();
         let chores = |ride: usize| self.journeys[ride].wait + self.journeys[ride].hesitate;
-        let chores = (0..self.size.riders).map(|it| self.rides_of(it).map(chores).sum());
+        let chores =
+            (0..self.size.riders).map(|it| self.rides_of(it).map(chores).sum::<Duration>());
         // In a race one driver waits for another.
         let together = self.size.riders.min(self.size.drivers.saturating_sub(1)).max(1);
         work.div_f64(together as f64) * 2 + chores.max().unwrap_or_default()
@@ -172,7 +173,8 @@ fn fickle(scenario: Scenario, riders: usize, rng: &mut StdRng) -> Vec<bool> {
 fn journey(rider: usize, cancels: bool, rng: &mut StdRng) -> Journey {
     let ends: Vec<&Spot> = SPOTS.choose_multiple(rng, 2).collect();
     let mut between = |from: u64, to: u64| Duration::from_millis(rng.random_range(from..to));
-    let [wait, think, approach] = [between(0, 60_000), between(5_000, 20_000), between(30_000, 90_000)];
+    let [wait, think, approach] =
+        [between(0, 60_000), between(5_000, 20_000), between(30_000, 90_000)];
     let [drive, rest, hesitate] = [between(60_000, 180_000), between(0, 10_000), between(0, 4_000)];
     let stagger = [between(0, 8), between(0, 8)];
     let moments = [Moment::AfterAsking, Moment::AfterAcceptance, Moment::AtStart];
@@ -245,7 +247,8 @@ mod tests {
     #[test]
     fn the_bound_holds_for_one_of_everything() {
         let plan = Plan::draw(Scenario::Happy, 3, Size { rides: 4, riders: 1, drivers: 1 });
-        let all = |it: &Journey| it.wait + it.think + it.approach + it.drive + it.rest + it.hesitate;
-        assert!(plan.at_most() >= plan.journeys.iter().map(all).sum());
+        let all =
+            |it: &Journey| it.wait + it.think + it.approach + it.drive + it.rest + it.hesitate;
+        assert!(plan.at_most() >= plan.journeys.iter().map(all).sum::<Duration>());
     }
 }

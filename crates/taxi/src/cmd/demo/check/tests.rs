@@ -120,7 +120,11 @@ fn violations(ride: &Ride, facts: &Facts) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_wrong((ride, facts): (Ride, Facts), change: impl FnOnce(&mut Ride, &mut Facts), says: &str) {
+fn assert_wrong(
+    (ride, facts): (Ride, Facts),
+    change: impl FnOnce(&mut Ride, &mut Facts),
+    says: &str,
+) {
     let (mut ride, mut facts) = (ride, facts);
     change(&mut ride, &mut facts);
     let said = violations(&ride, &facts);
@@ -197,7 +201,9 @@ fn the_dashboard_agrees() {
 
 #[test]
 fn every_message_comes_once() {
-    let told = |messages: fn(&mut Vec<Message>)| move |_: &mut Ride, it: &mut Facts| messages(&mut it.messages);
+    let told = |messages: fn(&mut Vec<Message>)| {
+        move |_: &mut Ride, it: &mut Facts| messages(&mut it.messages)
+    };
     let lost = told(|it| drop(it.pop()));
     assert_wrong(finished_ride(), lost, "TEMPLATE_PAYMENT_APPROVED was not told");
     let twice = told(|it| it.push(it[0].clone()));
