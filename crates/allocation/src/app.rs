@@ -7,8 +7,6 @@ use kernel::{
     Actor, AllocationId, Cause, Clock, DriverId, DrivingId, Failure, Page, PageRequest, Recorded,
     Repository,
 };
-use platform::lease::Lease;
-use platform::shutdown::Shutdown;
 use platform::store::{Store, Watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -109,24 +107,18 @@ impl Allocations {
         self.store.watch(actor, id.0, after)
     }
 
-    /// Calls off what no driver has accepted in time; answers how many there were.
-    pub async fn expire_unanswered(&self) -> Result<usize, Failure> {
+    /// Calls off what no driver has accepted in time; a hundred at a time.
+    pub async fn expire_unanswered(&self) -> Result<(), Failure> {
         let now = self.clock.now();
         let timer = Actor::service(crate::NAME);
         let overdue = Filter { overdue_at: Some(now), ..Filter::default() };
         let page = PageRequest { size: 100, after: None };
         let overdue = self.store.list(&timer, &overdue, &page).await?.items;
         for allocation in &overdue {
-            let cause = Cause {
-                id: self.clock.new_id(),
-                actor: timer.clone(),
-                fingerprint: String::new(),
-                trace: None,
-                origin: None,
-            };
+            let cause = Cause::own(self.clock.new_id(), crate::NAME);
             self.store.change(&cause, allocation.id.0, move |a| Ok(a.expire(now))).await?;
         }
-        Ok(overdue.len())
+        Ok(())
     }
 
     /// A driving has been opened.
@@ -173,24 +165,4 @@ impl Allocations {
     ) -> Outcome {
         self.store.change(by, id.0, move |a| Ok(a.driving_cancel_rejected(driving))).await
     }
-}
-
-/// The clock's own use case, in one replica at a time.
-pub(crate) async fn expiry(allocations: Arc<Allocations>, lease: Lease, tasks: Shutdown) {
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            () = tasks.cancelled() => break,
-            _ = tick.tick() => {}
-        }
-        let outcome = match lease.hold().await {
-            Ok(true) => allocations.expire_unanswered().await.map(|_| ()),
-            Ok(false) => Ok(()),
-            Err(error) => Err(platform::db::failure(error)),
-        };
-        if let Err(failure) = outcome {
-            tracing::warn!(%failure, "expiry waits for the database");
-        }
-    }
-    lease.release().await.ok();
 }

@@ -41,6 +41,9 @@ mod policies;
 /// The context's name: in subjects, configuration and commands.
 pub const NAME: &str = "allocation";
 
+/// How often unanswered requests are looked for.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(1);
+
 /// What can be tuned.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -61,7 +64,10 @@ impl Config {
 pub fn start(cx: &Context, config: Config) -> Routes {
     let allocations = Arc::new(app::Allocations::new(cx.store(), cx.clock.clone(), config));
     cx.consume(&["driving"], policies::Policies::new(allocations.clone()));
-    let timer = app::expiry(allocations.clone(), cx.lease("expiry"), cx.tasks.clone());
-    cx.tasks.spawn("expiry", timer);
+    let timer = allocations.clone();
+    cx.every(EXPIRY_PERIOD, "expiry", move || {
+        let allocations = timer.clone();
+        async move { allocations.expire_unanswered().await }
+    });
     grpc::routes(allocations, cx.clock.clone())
 }

@@ -9,16 +9,15 @@ use crate::Result;
 /// The one that was asked for, or the one beside this program, which cargo brings up to date: a
 /// figure of yesterday's program is worse than none.
 pub(crate) fn find(asked_for: Option<&Path>) -> Result<PathBuf> {
-    if let Some(path) = asked_for {
-        // The mesh starts it from other directories.
-        return path.canonicalize().map_err(|error| format!("{}: {error}", path.display()).into());
-    }
-    let beside = env::current_exe()?.with_file_name("taxi");
-    build()?;
-    match beside.is_file() {
-        true => Ok(beside),
-        false => Err(format!("cargo did not put taxi where we are: {}", beside.display()).into()),
-    }
+    let path = match asked_for {
+        Some(path) => path.to_owned(),
+        None => {
+            build()?;
+            env::current_exe()?.with_file_name("taxi")
+        }
+    };
+    // The mesh starts it from other directories.
+    path.canonicalize().map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 fn build() -> Result<()> {

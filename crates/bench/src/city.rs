@@ -17,7 +17,8 @@ use tonic::transport::Channel;
 
 use crate::Result;
 use crate::process::{cpu, cpu_with_children, resident_mb};
-use crate::stats::millis;
+use crate::report::Memory;
+use crate::stats::{Rounds, millis};
 
 /// Connections to each context; calls in flight share them, as in a gateway.
 const CONNECTIONS: usize = 4;
@@ -72,14 +73,9 @@ impl City {
         Ok(City { mesh, postgres, operator, lines, customers: Arc::default() })
     }
 
-    /// Something went wrong, so nothing is promised any more.
-    pub(crate) fn abandon(&mut self) {
-        self.mesh.unchecked();
-    }
-
     /// From the exec of `taxi serve allocation` until its ready file is there, in milliseconds: up
     /// to 10 of them are ours, because we look that often.
-    pub(crate) async fn ready_times(&mut self) -> Vec<f64> {
+    pub(crate) async fn ready_times(&mut self) -> Rounds {
         let mut times = Vec::new();
         for _ in 0..STARTS {
             self.mesh.stop("allocation").await;
@@ -87,11 +83,11 @@ impl City {
             self.mesh.start_context("allocation").await;
             times.push(millis(start.elapsed()));
         }
-        times
+        Rounds::of(times)
     }
 
     /// Resident memory of each context.
-    pub(crate) fn resident_mb(&self) -> Result<BTreeMap<&'static str, f64>> {
+    pub(crate) fn resident_mb(&self) -> Result<Memory> {
         let resident = |context| Ok((context, resident_mb(self.mesh.pid(context))?));
         CONTEXTS.into_iter().map(resident).collect()
     }

@@ -100,32 +100,32 @@ async fn run(options: &Options) -> Result<()> {
     eprintln!("starting a mesh of {}", binary.display());
     let mut city = City::start(&binary).await?;
     let measured = tokio::time::timeout(options.limit(), measure(&mut city, options)).await;
-    match measured.unwrap_or_else(|_| Err("it took far too long".into())) {
-        // The mesh, when it is dropped after this, insists on its promises.
-        Ok(report) => print(&report, options.json),
+    let report = match measured.unwrap_or_else(|_| Err("it took far too long".into())) {
+        Ok(report) => report,
         Err(error) => {
-            city.abandon();
-            Err(error)
+            // Only a mesh that has been well treated is held to its promises when it ends.
+            city.mesh.unchecked();
+            return Err(error);
         }
+    };
+    match options.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{report}"),
     }
+    Ok(())
 }
 
 async fn measure(city: &mut City, options: &Options) -> Result<Report> {
     let ready_ms = city.ready_times().await;
     city.settle().await?;
-    let idle = city.resident_mb()?;
+    let idle_mb = city.resident_mb()?;
     // Rides first: requests leave customers behind who wait for drivers that never come.
     let (rides, view) = rides::measure(city, options).await?;
     let requests = requests::measure(city, options).await?;
-    let loaded = city.resident_mb()?;
-    Ok(Report::new(requests, rides, view, idle, loaded, ready_ms))
-}
-
-fn print(report: &Report, json: bool) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(report)?);
-    } else {
-        print!("{report}");
-    }
-    Ok(())
+    let loaded_mb = city.resident_mb()?;
+    let cores = std::thread::available_parallelism()?.get();
+    let goals = Vec::new();
+    let mut report = Report { cores, requests, rides, view, idle_mb, loaded_mb, ready_ms, goals };
+    report.judge();
+    Ok(report)
 }

@@ -11,59 +11,47 @@ use tonic::Status;
 
 use crate::city::{City, Cpu, Customers};
 use crate::pgbench::{Pgbench, Transactions};
-use crate::stats::{Latency, median, micros_each, per_second};
+use crate::stats::{Latency, Rounds, micros_each, per_second};
 use crate::{Options, Result};
 
 const WARM_UP: Duration = Duration::from_secs(2);
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
-/// Those whose events are worked on by others when they are not frozen.
+/// Those who work on the events of the requests, unless they are frozen.
 const OTHERS: [&str; 4] = ["driving", "payment", "dashboard", "message"];
 
-/// What was measured: medians of the rounds, latencies of all calls.
+/// What was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Requests {
     pub(crate) streams: u32,
     /// Whether the other contexts were frozen.
     pub(crate) alone: bool,
-    pub(crate) calls_per_second: f64,
-    pub(crate) transactions_per_second: f64,
+    pub(crate) calls_per_second: Rounds,
+    pub(crate) pgbench_per_second: Rounds,
+    /// Of the medians.
     pub(crate) ratio: f64,
+    /// Of all calls of all rounds.
     pub(crate) latency: Latency,
-    pub(crate) transaction_mean_ms: f64,
+    pub(crate) pgbench_mean_ms: Rounds,
     pub(crate) failed: usize,
-    pub(crate) cpu: CpuEach,
-    pub(crate) rounds: Vec<Round>,
+    pub(crate) cpu_us: CpuEach,
 }
 
 /// CPU time of one call in microseconds, with everything that follows from it in other contexts;
 /// and of one transaction of pgbench in Postgres.
 #[derive(Debug, Serialize)]
 pub(crate) struct CpuEach {
-    pub(crate) allocation_us: f64,
-    pub(crate) contexts_us: f64,
-    pub(crate) postgres_us: f64,
-    pub(crate) pgbench_postgres_us: f64,
-}
-
-/// One turn each.
-#[derive(Debug, Serialize)]
-pub(crate) struct Round {
-    pub(crate) calls_per_second: f64,
-    pub(crate) transactions_per_second: f64,
+    pub(crate) allocation: Rounds,
+    pub(crate) contexts: Rounds,
+    pub(crate) postgres: Rounds,
+    pub(crate) pgbench_postgres: Rounds,
 }
 
 /// What one round of calls was.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Calls {
     latencies: Vec<Duration>,
     in_time: usize,
     failures: Vec<Status>,
-    cpu: Cpu,
-}
-
-/// What one round of transactions was.
-struct Rival {
-    transactions: Transactions,
     cpu: Cpu,
 }
 
@@ -75,64 +63,60 @@ pub(crate) async fn measure(city: &mut City, options: &Options) -> Result<Reques
     rival(city, &pgbench, WARM_UP).await?;
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for n in 0..options.rounds {
-        if n % 2 == 1 {
-            theirs.push(rival(city, &pgbench, options.round()).await?);
-        }
-        ours.push(calls(city, options, options.round()).await?);
+    for n in 1..=options.rounds {
         if n % 2 == 0 {
             theirs.push(rival(city, &pgbench, options.round()).await?);
         }
-        eprintln!("requests: round {} of {}", n + 1, options.rounds);
+        ours.push(calls(city, options, options.round()).await?);
+        if n % 2 == 1 {
+            theirs.push(rival(city, &pgbench, options.round()).await?);
+        }
+        eprintln!("requests: round {n} of {}", options.rounds);
     }
     Ok(summary(options, &ours, &theirs))
 }
 
-fn summary(options: &Options, ours: &[Calls], theirs: &[Rival]) -> Requests {
-    let calls_per_second = |calls: &Calls| per_second(calls.in_time, options.round());
-    let rounds = ours.iter().zip(theirs).map(|(calls, rival)| Round {
-        calls_per_second: calls_per_second(calls),
-        transactions_per_second: rival.transactions.per_second,
-    });
-    let speed = median(ours.iter().map(calls_per_second));
-    let rival_speed = median(theirs.iter().map(|rival| rival.transactions.per_second));
+fn summary(options: &Options, ours: &[Calls], theirs: &[(Transactions, Duration)]) -> Requests {
     let each = |of: fn(&Cpu) -> Duration| {
-        median(ours.iter().map(|calls| micros_each(of(&calls.cpu), calls.latencies.len())))
+        Rounds::of(ours.iter().map(|calls| micros_each(of(&calls.cpu), calls.latencies.len())))
     };
-    let rival_each =
-        theirs.iter().map(|rival| micros_each(rival.cpu.postgres, rival.transactions.count));
+    let calls_per_second =
+        Rounds::of(ours.iter().map(|calls| per_second(calls.in_time, options.round())));
+    let pgbench_per_second = Rounds::of(theirs.iter().map(|(all, _)| all.per_second));
     Requests {
         streams: options.streams,
         alone: options.alone,
-        calls_per_second: speed,
-        transactions_per_second: rival_speed,
-        ratio: speed / rival_speed,
+        ratio: calls_per_second.median / pgbench_per_second.median,
+        calls_per_second,
+        pgbench_per_second,
         latency: Latency::of(ours.iter().flat_map(|calls| calls.latencies.iter().copied())),
-        transaction_mean_ms: median(theirs.iter().map(|rival| rival.transactions.mean_ms)),
+        pgbench_mean_ms: Rounds::of(theirs.iter().map(|(all, _)| all.mean_ms)),
         failed: ours.iter().map(|calls| calls.failures.len()).sum(),
-        cpu: CpuEach {
-            allocation_us: each(|cpu| cpu.allocation),
-            contexts_us: each(|cpu| cpu.contexts),
-            postgres_us: each(|cpu| cpu.postgres),
-            pgbench_postgres_us: median(rival_each),
+        cpu_us: CpuEach {
+            allocation: each(|cpu| cpu.allocation),
+            contexts: each(|cpu| cpu.contexts),
+            postgres: each(|cpu| cpu.postgres),
+            pgbench_postgres: Rounds::of(
+                theirs.iter().map(|(all, cpu)| micros_each(*cpu, all.count)),
+            ),
         },
-        rounds: rounds.collect(),
     }
 }
 
-async fn rival(city: &City, pgbench: &Pgbench, length: Duration) -> Result<Rival> {
+/// What pgbench achieves for a while, and what that costs Postgres.
+async fn rival(city: &City, pgbench: &Pgbench, time: Duration) -> Result<(Transactions, Duration)> {
     let before = city.cpu()?;
-    let transactions = pgbench.run(length).await?;
-    Ok(Rival { transactions, cpu: city.cpu()? - before })
+    let transactions = pgbench.run(time).await?;
+    Ok((transactions, (city.cpu()? - before).postgres))
 }
 
 /// All streams call for a while; returns when what they asked for has had its consequences.
-async fn calls(city: &mut City, options: &Options, length: Duration) -> Result<Calls> {
+async fn calls(city: &mut City, options: &Options, time: Duration) -> Result<Calls> {
     if options.alone {
         OTHERS.into_iter().for_each(|context| city.mesh.freeze(context));
     }
     let before = city.cpu()?;
-    let until = Instant::now() + length;
+    let until = Instant::now() + time;
     let mut streams = JoinSet::new();
     for n in 0..options.streams {
         streams.spawn(stream(city.allocation(n as usize), city.customers(), until));
@@ -150,14 +134,13 @@ async fn calls(city: &mut City, options: &Options, length: Duration) -> Result<C
         OTHERS.into_iter().for_each(|context| city.mesh.thaw(context));
         city.settle().await?;
     }
-    match all.failures.first() {
-        Some(first) if all.latencies.is_empty() => Err(format!("no request works: {first}").into()),
-        Some(first) => {
-            eprintln!("  {} requests failed, the first: {first}", all.failures.len());
-            Ok(all)
+    if let Some(first) = all.failures.first() {
+        if all.latencies.is_empty() {
+            return Err(format!("no request works: {first}").into());
         }
-        None => Ok(all),
+        eprintln!("  {} requests failed, the first: {first}", all.failures.len());
     }
+    Ok(all)
 }
 
 /// One call after the other.

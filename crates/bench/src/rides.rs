@@ -19,10 +19,11 @@ use serde::Serialize;
 use testkit::{AllocationClient, DashboardClient, DrivingClient};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
 use crate::city::{City, Customers};
-use crate::stats::{Latency, due, median, per_second};
+use crate::stats::{Latency, Rounds, due, per_second};
 use crate::{Options, Result};
 
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -36,11 +37,10 @@ const PAYMENT_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug, Serialize)]
 pub(crate) struct Rides {
     pub(crate) drivers: u32,
-    pub(crate) per_second: f64,
+    pub(crate) per_second: Rounds,
     /// Of a whole ride.
     pub(crate) latency: Latency,
     pub(crate) failed: usize,
-    pub(crate) rounds: Vec<f64>,
 }
 
 /// From the end of a driving to the dashboard that shows it, in an open loop.
@@ -63,44 +63,44 @@ pub(crate) async fn measure(city: &City, options: &Options) -> Result<(Rides, Vi
     for n in 0..options.drivers as usize {
         drivers.push(Driver::new(city, n).await);
     }
-    eprintln!("rides: warming up");
-    shift(&mut drivers, Begin::At { until: Instant::now() + WARM_UP }, Until::Paid).await?;
-
-    let mut rounds = Vec::new();
-    let mut all = Day::default();
-    for n in 1..=options.rounds {
-        let until = Instant::now() + options.round();
-        let day = shift(&mut drivers, Begin::At { until }, Until::Paid).await?;
-        let in_time = day.rides.iter().filter(|ride| ride.end <= until).count();
-        rounds.push(per_second(in_time, options.round()));
-        all.rides.extend(day.rides);
-        all.failed += day.failed;
-        eprintln!("rides: round {n} of {}", options.rounds);
-    }
+    let rides = rides(&mut drivers, options).await?;
     city.settle().await?;
-    let rides = Rides {
-        drivers: options.drivers,
-        per_second: median(rounds.iter().copied()),
-        latency: Latency::of(all.rides.iter().map(|ride| ride.end - ride.begin)),
-        failed: all.failed,
-        rounds,
-    };
-
     let view = view(&mut drivers, options).await?;
     city.settle().await?;
     Ok((rides, view))
 }
 
+async fn rides(drivers: &mut Vec<Driver>, options: &Options) -> Result<Rides> {
+    eprintln!("rides: warming up");
+    shift(drivers, Begin::AtOnce { until: Instant::now() + WARM_UP }).await?;
+    let mut speeds = Vec::new();
+    let mut all = Day::default();
+    for n in 1..=options.rounds {
+        let until = Instant::now() + options.round();
+        let day = shift(drivers, Begin::AtOnce { until }).await?;
+        let in_time = day.rides.iter().filter(|ride| ride.end <= until).count();
+        speeds.push(per_second(in_time, options.round()));
+        all.rides.extend(day.rides);
+        all.failed += day.failed;
+        eprintln!("rides: round {n} of {}", options.rounds);
+    }
+    Ok(Rides {
+        drivers: options.drivers,
+        per_second: Rounds::of(speeds),
+        latency: Latency::of(all.rides.iter().map(|ride| ride.end - ride.begin)),
+        failed: all.failed,
+    })
+}
+
 async fn view(drivers: &mut Vec<Driver>, options: &Options) -> Result<View> {
     let length = options.round() * options.rounds;
     eprintln!("dashboard: {} rides a second for {length:?}", options.rate);
-    let start = Instant::now();
-    let total = u64::from(options.rate) * length.as_secs();
-    let begin = Begin::Due { start, rate: options.rate, total, next: AtomicU64::new(0) };
-    let day = shift(drivers, begin, Until::Seen).await?;
+    let (start, rate) = (Instant::now(), options.rate);
+    let total = u64::from(rate) * length.as_secs();
+    let day = shift(drivers, Begin::Due { start, rate, total, next: AtomicU64::new(0) }).await?;
     let last = day.rides.iter().map(|ride| ride.end).max().unwrap_or(start);
     Ok(View {
-        rate: options.rate,
+        rate,
         rides: day.rides.len(),
         per_second: per_second(day.rides.len(), last - start),
         latency: Latency::of(day.rides.iter().map(|ride| ride.end - ride.finish)),
@@ -109,11 +109,11 @@ async fn view(drivers: &mut Vec<Driver>, options: &Options) -> Result<View> {
     })
 }
 
-/// When rides begin.
+/// When rides begin, and when they end.
 enum Begin {
-    /// At once, until then.
-    At { until: Instant },
-    /// By a schedule; whoever is free takes the next one.
+    /// One after the other until then; over when the payment is approved.
+    AtOnce { until: Instant },
+    /// By a schedule, whoever is free takes the next; over when the dashboard shows the end.
     Due { start: Instant, rate: u32, total: u64, next: AtomicU64 },
 }
 
@@ -121,22 +121,13 @@ impl Begin {
     /// When the next ride begins, if there is one.
     fn next(&self) -> Option<Instant> {
         match self {
-            Begin::At { until } => Some(Instant::now()).filter(|now| now < until),
+            Begin::AtOnce { until } => Some(Instant::now()).filter(|now| now < until),
             Begin::Due { start, rate, total, next } => {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 (n < *total).then(|| *start + due(n, *rate))
             }
         }
     }
-}
-
-/// When a ride is over for us.
-#[derive(Clone, Copy)]
-enum Until {
-    /// The payment is approved.
-    Paid,
-    /// The dashboard shows the end.
-    Seen,
 }
 
 /// One ride.
@@ -156,30 +147,26 @@ struct Day {
 }
 
 /// All drivers drive. A driver whose ride failed may have it for ever, and drives no more.
-async fn shift(drivers: &mut Vec<Driver>, begin: Begin, until: Until) -> Result<Day> {
+async fn shift(drivers: &mut Vec<Driver>, begin: Begin) -> Result<Day> {
     let begin = Arc::new(begin);
     let mut tasks = JoinSet::new();
     for driver in drivers.drain(..) {
-        tasks.spawn(driver.drive(begin.clone(), until));
+        tasks.spawn(driver.drive(begin.clone()));
     }
     let mut day = Day::default();
-    let mut first = None;
     while let Some(done) = tasks.join_next().await {
         let (driver, rides, failure) = done?;
         day.rides.extend(rides);
         match failure {
             None => drivers.push(driver),
             Some(failure) => {
+                eprintln!("  a ride failed: {failure}");
                 day.failed += 1;
-                first.get_or_insert(failure);
             }
         }
     }
-    if let Some(first) = first {
-        eprintln!("  {} rides failed, the first: {first}", day.failed);
-        if drivers.is_empty() {
-            return Err(format!("no driver is left: {first}").into());
-        }
+    if drivers.is_empty() {
+        return Err("no driver is left: all had a ride that failed".into());
     }
     Ok(day)
 }
@@ -203,15 +190,11 @@ impl Driver {
     }
 
     /// One ride after the other, up to the first that fails.
-    async fn drive(
-        mut self,
-        begin: Arc<Begin>,
-        until: Until,
-    ) -> (Driver, Vec<Ride>, Option<Status>) {
+    async fn drive(mut self, begin: Arc<Begin>) -> (Driver, Vec<Ride>, Option<Status>) {
         let mut rides = Vec::new();
-        while let Some(begin) = begin.next() {
-            sleep_until(begin).await;
-            let ride = timeout(PATIENCE, self.ride(begin, until)).await;
+        while let Some(due) = begin.next() {
+            sleep_until(due).await;
+            let ride = timeout(PATIENCE, self.ride(due, &begin)).await;
             match ride.unwrap_or_else(|_| Err(Status::deadline_exceeded("a ride took too long"))) {
                 Ok(ride) => rides.push(ride),
                 Err(failure) => return (self, rides, Some(failure)),
@@ -220,7 +203,7 @@ impl Driver {
         (self, rides, None)
     }
 
-    async fn ride(&mut self, begin: Instant, until: Until) -> Result<Ride, Status> {
+    async fn ride(&mut self, due: Instant, how: &Begin) -> Result<Ride, Status> {
         let asked = self.allocation.request_allocation(self.customers.next()).await?;
         let allocation = asked.into_inner().name;
         let name = self.driving_of(&allocation).await?;
@@ -232,14 +215,11 @@ impl Driver {
         let finish = FinishDrivingRequest { name, ..Default::default() };
         let answer = self.driving.finish_driving(finish).await?;
         let finish = Instant::now();
-
-        let token = answer.metadata().get(CONSISTENCY_TOKEN_HEADER);
-        let token = token.and_then(|it| it.to_str().ok()).map(str::to_owned);
-        match until {
-            Until::Paid => self.paid(answer.into_inner()).await?,
-            Until::Seen => self.seen(&allocation, token.unwrap_or_default()).await?,
+        match how {
+            Begin::AtOnce { .. } => self.paid(answer.into_inner()).await?,
+            Begin::Due { .. } => self.seen(&allocation, answer.metadata()).await?,
         }
-        Ok(Ride { begin, finish, end: Instant::now() })
+        Ok(Ride { begin: due, finish, end: Instant::now() })
     }
 
     /// Waits until the allocation knows its driving.
@@ -265,13 +245,14 @@ impl Driver {
         Ok(())
     }
 
-    /// Waits until the dashboard shows what the token stands for.
-    async fn seen(&mut self, allocation: &str, consistency_token: String) -> Result<(), Status> {
-        if consistency_token.is_empty() {
-            return Err(Status::data_loss("FinishDriving answered without a consistency token"));
-        }
-        let name = allocation.replacen("allocations/", "drivingInfos/", 1);
-        let mut get = Request::new(GetDrivingInfoRequest { name, consistency_token });
+    /// Waits until the dashboard shows what FinishDriving's answer stands for.
+    async fn seen(&mut self, allocation: &str, answer: &MetadataMap) -> Result<(), Status> {
+        let token = answer.get(CONSISTENCY_TOKEN_HEADER).and_then(|token| token.to_str().ok());
+        let token = token.ok_or_else(|| Status::data_loss("no consistency token was answered"))?;
+        let mut get = Request::new(GetDrivingInfoRequest {
+            name: allocation.replacen("allocations/", "drivingInfos/", 1),
+            consistency_token: token.to_owned(),
+        });
         get.set_timeout(VIEW_PATIENCE);
         self.dashboard.get_driving_info(get).await.map(drop)
     }

@@ -62,6 +62,14 @@ pub struct Cause {
     pub origin: Option<Origin>,
 }
 
+impl Cause {
+    /// A change that a context makes of its own accord.
+    pub fn own(id: Uuid, context: &str) -> Cause {
+        let actor = Actor::service(context);
+        Cause { id, actor, fingerprint: String::new(), trace: None, origin: None }
+    }
+}
+
 /// The place of an event in the history of its aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {

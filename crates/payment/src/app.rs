@@ -9,7 +9,6 @@ use kernel::{
     Rejection, Repository,
 };
 use platform::db::Db;
-use platform::lease::Lease;
 use platform::shutdown::Shutdown;
 use platform::store::Store;
 use tokio::time::Instant;
@@ -100,13 +99,7 @@ impl Payments {
 
     async fn attempt_again(&self, id: PaymentId) -> Outcome {
         let claim = self.new_claim();
-        let cause = Cause {
-            id: claim.id,
-            actor: Actor::service(crate::NAME),
-            fingerprint: String::new(),
-            trace: None,
-            origin: None,
-        };
+        let cause = Cause::own(claim.id, crate::NAME);
         let payment = self.claim(&cause, id, claim).await?;
         self.attempt(&cause, payment, claim, None).await
     }
@@ -137,13 +130,8 @@ impl Payments {
             return Ok(payment);
         }
         let verdict = self.ask(&payment, until).await;
-        let cause = Cause {
-            id: payment.outcome_cause(),
-            actor: Actor::service(crate::NAME),
-            fingerprint: String::new(),
-            trace: cause.trace.clone(),
-            origin: None,
-        };
+        let trace = cause.trace.clone();
+        let cause = Cause { trace, ..Cause::own(payment.outcome_cause(), crate::NAME) };
         let (now, retry) = (self.clock.now(), self.config.retry());
         let decision = move |payment: &mut Recorded<Payment>| match verdict {
             Verdict::Approved { reference } => payment.approved(claim, reference, now),
@@ -191,24 +179,4 @@ impl Payments {
     ) -> Result<Page<Recorded<Payment>>, Failure> {
         self.store.list(actor, filter, page).await
     }
-}
-
-/// The clock's own use case, in one replica at a time.
-pub(crate) async fn reconciler(payments: Arc<Payments>, lease: Lease, tasks: Shutdown) {
-    let mut tick = tokio::time::interval(Duration::from_millis(500));
-    loop {
-        tokio::select! {
-            () = tasks.cancelled() => break,
-            _ = tick.tick() => {}
-        }
-        let outcome = match lease.hold().await {
-            Ok(true) => payments.attempt_due(&tasks).await.map(drop),
-            Ok(false) => Ok(()),
-            Err(error) => Err(platform::db::failure(error)),
-        };
-        if let Err(failure) = outcome {
-            tracing::warn!(%failure, "the reconciler waits for the database");
-        }
-    }
-    lease.release().await.ok();
 }

@@ -86,13 +86,19 @@ impl Config {
     }
 }
 
+/// How often payments that are due are looked for.
+const RECONCILER_PERIOD: Duration = Duration::from_millis(500);
+
 /// Starts the context's relay, policies and reconciler; answers what it serves.
 pub fn start(cx: &Context, config: Config) -> Routes {
     let provider = Box::new(clients::HttpProvider::new(&config.provider_url));
     let (store, clock) = (cx.store(), cx.clock.clone());
     let payments = Arc::new(app::Payments::new(store, cx.db.clone(), provider, clock, config));
     cx.consume(&["driving"], policies::Policies::new(payments.clone()));
-    let timer = app::reconciler(payments.clone(), cx.lease("reconciler"), cx.tasks.clone());
-    cx.tasks.spawn("reconciler", timer);
+    let (due, tasks) = (payments.clone(), cx.tasks.clone());
+    cx.every(RECONCILER_PERIOD, "reconciler", move || {
+        let (payments, tasks) = (due.clone(), tasks.clone());
+        async move { payments.attempt_due(&tasks).await.map(drop) }
+    });
     grpc::routes(payments, cx.clock.clone())
 }

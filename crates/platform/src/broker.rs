@@ -11,7 +11,7 @@ use async_nats::header::HeaderMap;
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions, HeaderName};
 use bytes::Bytes;
-use kernel::{Actor, Cause, Failure, Origin, Timestamp, Uuid};
+use kernel::{Cause, Failure, Origin, Timestamp, Uuid};
 use serde::Deserialize;
 
 /// How the broker is reached and how the stream is kept.
@@ -176,11 +176,9 @@ impl Delivery {
     /// The cause of what a context does because of this event.
     pub fn cause(&self, context: &str) -> Cause {
         Cause {
-            id: self.id,
-            actor: Actor::service(context),
-            fingerprint: String::new(),
             trace: self.trace.clone(),
             origin: Some(Origin { aggregate: self.aggregate, version: self.version }),
+            ..Cause::own(self.id, context)
         }
     }
 

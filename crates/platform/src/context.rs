@@ -1,15 +1,17 @@
 //! What the composition root hands to a context, and the tables every context's database has.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kernel::{Clock, Uuid};
+use kernel::{Clock, Failure, Uuid};
 use sea_orm_migration::prelude::*;
 
 use crate::broker::Broker;
 use crate::consumer::{Consumer, Policies, SqlInbox};
-use crate::db::{Db, uuid_type};
+use crate::db::{Db, failure, uuid_type};
 use crate::lease::Lease;
-use crate::outbox::{Pokes, Relay};
+use crate::outbox::{Pokes, Relay, chain};
 use crate::shutdown::Shutdown;
 use crate::store::{Persist, Store};
 
@@ -67,6 +69,36 @@ impl Context {
         let consumer =
             Consumer { name: self.name, listens_to, broker: self.broker.clone(), policies, inbox };
         self.tasks.spawn("consumer", consumer.run(self.tasks.clone()));
+    }
+
+    /// Does something again and again, in one replica at a time.
+    pub fn every<J>(
+        &self,
+        period: Duration,
+        what: &'static str,
+        job: impl Fn() -> J + Send + 'static,
+    ) where
+        J: Future<Output = Result<(), Failure>> + Send,
+    {
+        let (lease, tasks) = (self.lease(what), self.tasks.clone());
+        self.tasks.spawn(what, async move {
+            let mut tick = tokio::time::interval(period);
+            while !tasks.is_triggered() {
+                tokio::select! {
+                    () = tasks.cancelled() => break,
+                    _ = tick.tick() => {}
+                }
+                let outcome = match lease.hold().await.map_err(failure) {
+                    Ok(true) => job().await,
+                    Ok(false) => Ok(()),
+                    Err(failure) => Err(failure),
+                };
+                if let Err(failure) = outcome {
+                    tracing::warn!(task = what, error = %chain(&failure), "next time");
+                }
+            }
+            lease.release().await.ok();
+        });
     }
 
     /// The wish to be the only replica that does something.

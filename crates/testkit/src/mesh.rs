@@ -175,12 +175,8 @@ impl Mesh {
             .into_iter()
             .map(|context| (context.to_owned(), format!("127.0.0.1:{}", port())))
             .collect();
-        let ready = Ready {
-            gateway: String::new(),
-            grpc,
-            nats: nats.url(),
-            data: files.path().to_owned(),
-        };
+        let ready =
+            Ready { gateway: String::new(), grpc, nats: nats.url(), data: files.path().to_owned() };
         let mut mesh = Self {
             processes: BTreeMap::new(),
             nats_port: nats.port(),
@@ -582,7 +578,7 @@ impl Drop for Mesh {
             self.processes.clear();
         } else {
             // Drop is not async, and the test's runtime must not be blocked on itself.
-            let broken = std::thread::scope(|scope| {
+            let check = || {
                 let finish = || {
                     let runtime =
                         tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -591,8 +587,15 @@ impl Drop for Mesh {
                         Err(error) => vec![format!("no runtime for the checks: {error}")],
                     }
                 };
-                scope.spawn(finish).join()
-            });
+                std::thread::scope(|scope| scope.spawn(finish).join())
+            };
+            // The test's own connections must go on meanwhile: the product says goodbye to them
+            // and waits for the answer.
+            let flavor = tokio::runtime::Handle::try_current().map(|it| it.runtime_flavor());
+            let broken = match flavor {
+                Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(check),
+                _ => check(),
+            };
             self.processes.clear();
             match broken {
                 Ok(broken) if broken.is_empty() => {}

@@ -14,7 +14,8 @@ use tonic_types::StatusExt;
 use crate::people::{Customer, Driver, dev, reason, refusal, wish};
 
 fn at_fault(status: &Status) -> (Code, String, Vec<String>) {
-    let fields = status.get_details_bad_request().map(|bad| bad.field_violations).into_iter().flatten();
+    let fields =
+        status.get_details_bad_request().map(|bad| bad.field_violations).into_iter().flatten();
     (status.code(), reason(status), fields.map(|violation| violation.field).collect())
 }
 

@@ -31,7 +31,9 @@ pub(super) async fn live(city: &City, driver: usize, board: &Board) {
         };
         let ride = city.ride_of(&driving);
         if let Some(ride) = ride {
-            city.pause(city.plan.journeys[ride].think).await;
+            // Some are more eager than others, and not always the same ones.
+            let eagerness = 1.0 + ((driver + ride) % 4) as f64 / 2.0;
+            city.pause(city.plan.journeys[ride].think.mul_f64(eagerness)).await;
         }
         // It may have gone while they were thinking; if not, another may still be faster.
         if let Some(ride) = ride.filter(|_| board.remove(&driving.name)) {

@@ -26,7 +26,7 @@ impl Spread {
         let mut sorted = durations.to_vec();
         sorted.sort_unstable();
         let rank = |percent: usize| (sorted.len() * percent).div_ceil(100).max(1) - 1;
-        let at = |percent| sorted.get(rank(percent)).map(|it| it.as_secs_f64() * 1_000.0);
+        let at = |percent| sorted.get(rank(percent)).map(|it| it.as_micros() as f64 / 1_000.0);
         Some(Spread { count: sorted.len(), p50_ms: at(50)?, p95_ms: at(95)?, p99_ms: at(99)? })
     }
 }
@@ -94,8 +94,8 @@ impl Report {
             run: city.run.clone(),
             scenario: plan.scenario,
             seed: plan.seed,
-            seconds: lasted.as_secs_f64(),
-            rides_per_second: ledger.ended() as f64 / lasted.as_secs_f64(),
+            seconds: rounded(lasted.as_secs_f64()),
+            rides_per_second: rounded(ledger.ended() as f64 / lasted.as_secs_f64()),
             rides: Rides {
                 planned: plan.size.rides,
                 finished: ledger.at(Stage::Finished),
@@ -192,6 +192,11 @@ impl Report {
         }
         rows
     }
+}
+
+/// To hundredths.
+fn rounded(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
 }
 
 fn cancels(ledger: &Ledger) -> Cancels {
