@@ -8,6 +8,7 @@
 //! is held until the gap has closed. What can never be applied is parked, together with what
 //! follows it in the same history.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use futures::TryStreamExt;
 use kernel::{Clock, Failure, Uuid};
 use sea_orm::QuerySelect;
 use sea_orm::entity::prelude::*;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::broker::{Broker, BrokerError, Delivery};
@@ -138,24 +139,67 @@ pub fn hold(known: i64, version: i64) -> InOrder {
 
 /// The inbox of a context with a relational database.
 pub struct SqlInbox {
-    /// The context's database.
-    pub db: Db,
-    /// For the time of parking.
-    pub clock: Arc<dyn Clock>,
-    /// Who consumes.
-    pub lease: Lease,
+    db: Db,
+    clock: Arc<dyn Clock>,
+    lease: Lease,
+    notes: mpsc::Sender<Note>,
+}
+
+/// That an event without an effect has been seen, and who waits until that is on record.
+struct Note {
+    aggregate: Uuid,
+    version: i64,
+    written: oneshot::Sender<()>,
+}
+
+/// Writes notes as they come; those that come during one write share the next.
+async fn write_notes(db: Db, mut notes: mpsc::Receiver<Note>) {
+    let mut batch = Vec::new();
+    while notes.recv_many(&mut batch, 500).await > 0 {
+        let mut histories = HashMap::new();
+        for note in &batch {
+            let version = histories.entry(note.aggregate).or_insert(note.version);
+            *version = note.version.max(*version);
+        }
+        match note_known(db.writer(), histories).await {
+            Ok(()) => {
+                for note in batch.drain(..) {
+                    // Whoever has gone meanwhile finds it on record.
+                    note.written.send(()).ok();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "what was seen is not on record yet");
+                // Whoever waits learns it from the silence, and comes again.
+                batch.clear();
+            }
+        }
+    }
+}
+
+impl SqlInbox {
+    /// The inbox in this database; `lease` says which replica consumes.
+    pub fn start(db: Db, clock: Arc<dyn Clock>, lease: Lease, tasks: &Shutdown) -> SqlInbox {
+        let (notes, queue) = mpsc::channel(500);
+        tasks.spawn("inbox", write_notes(db.clone(), queue));
+        SqlInbox { db, clock, lease, notes }
+    }
+
+    async fn known(&self, aggregate: Uuid) -> Result<i64, Failure> {
+        let known: Option<i64> = known::Entity::find_by_id(aggregate)
+            .select_only()
+            .column(known::Column::Version)
+            .into_tuple()
+            .one(self.db.reader())
+            .await
+            .map_err(failure)?;
+        Ok(known.unwrap_or(0))
+    }
 }
 
 impl Inbox for SqlInbox {
     async fn order(&self, event: &Delivery) -> Result<InOrder, Failure> {
-        let known: Option<i64> = known::Entity::find_by_id(event.aggregate)
-            .select_only()
-            .column(known::Column::Version)
-            .into_tuple()
-            .one(self.db.writer())
-            .await
-            .map_err(failure)?;
-        let order = hold(known.unwrap_or(0), event.version);
+        let order = hold(self.known(event.aggregate).await?, event.version);
         if order == InOrder::Known {
             return Ok(order);
         }
@@ -169,7 +213,14 @@ impl Inbox for SqlInbox {
     }
 
     async fn applied(&self, event: &Delivery) -> Result<(), Failure> {
-        note_known(self.db.writer(), event.aggregate, event.version).await.map_err(failure)
+        // An effect has put it on record in its own transaction.
+        if self.known(event.aggregate).await? >= event.version {
+            return Ok(());
+        }
+        let (written, answer) = oneshot::channel();
+        let note = Note { aggregate: event.aggregate, version: event.version, written };
+        self.notes.send(note).await.map_err(|error| Failure::Unavailable(error.into()))?;
+        answer.await.map_err(|error| Failure::Unavailable(error.into()))
     }
 
     async fn park(&self, event: &Delivery, why: &str) -> Result<(), Failure> {

@@ -61,11 +61,8 @@ impl Context {
 
     /// Starts to feed the context's policies with the events of these contexts.
     pub fn consume(&self, listens_to: &'static [&'static str], policies: impl Policies) {
-        let inbox = SqlInbox {
-            db: self.db.clone(),
-            clock: self.clock.clone(),
-            lease: self.lease("consumer"),
-        };
+        let lease = self.lease("consumer");
+        let inbox = SqlInbox::start(self.db.clone(), self.clock.clone(), lease, &self.tasks);
         let consumer =
             Consumer { name: self.name, listens_to, broker: self.broker.clone(), policies, inbox };
         self.tasks.spawn("consumer", consumer.run(self.tasks.clone()));

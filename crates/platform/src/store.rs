@@ -76,22 +76,28 @@ pub mod known {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Remembers that an event has been applied.
+/// Remembers how far the histories of these aggregates have been applied, each named once. What is
+/// known already is never forgotten.
 pub(crate) async fn note_known(
     db: &impl ConnectionTrait,
-    aggregate: Uuid,
-    version: i64,
+    histories: impl IntoIterator<Item = (Uuid, i64)>,
 ) -> Result<(), DbErr> {
-    let row = known::ActiveModel { aggregate: Set(aggregate), version: Set(version) };
-    known::Entity::insert(row)
+    let rows = histories.into_iter().map(|(aggregate, version)| known::ActiveModel {
+        aggregate: Set(aggregate),
+        version: Set(version),
+    });
+    let newer = Expr::col((known::Entity, known::Column::Version))
+        .lt(Expr::col(("excluded", known::Column::Version)));
+    known::Entity::insert_many(rows)
         .on_conflict(
             OnConflict::column(known::Column::Aggregate)
                 .update_column(known::Column::Version)
+                .action_and_where(newer)
                 .to_owned(),
         )
         .exec_without_returning(db)
         .await
-        .map(|_| ())
+        .map(drop)
 }
 
 /// How an aggregate is kept in its table, which has the columns `id` and `revision`.
@@ -248,7 +254,7 @@ impl<A: Persist> Store<A> {
         };
         cause::Entity::insert(row).exec_without_returning(tx).await?;
         if let Some(origin) = cause.origin {
-            note_known(tx, origin.aggregate, origin.version).await?;
+            note_known(tx, [(origin.aggregate, origin.version)]).await?;
         }
         Ok(())
     }

@@ -578,7 +578,7 @@ impl Drop for Mesh {
             self.processes.clear();
         } else {
             // Drop is not async, and the test's runtime must not be blocked on itself.
-            let check = || {
+            let mut check = || {
                 let finish = || {
                     let runtime =
                         tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -593,7 +593,9 @@ impl Drop for Mesh {
             // and waits for the answer.
             let flavor = tokio::runtime::Handle::try_current().map(|it| it.runtime_flavor());
             let broken = match flavor {
-                Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(check),
+                Ok(tokio::runtime::RuntimeFlavor::MultiThread) => {
+                    tokio::task::block_in_place(check)
+                }
                 _ => check(),
             };
             self.processes.clear();

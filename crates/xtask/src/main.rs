@@ -2,11 +2,13 @@
 //!
 //! `cargo xtask arch` checks the import rules that the architecture lives by: which crate may
 //! depend on which ([`graph`]), and which words may stand in which file ([`source`]). It prints
-//! every violation as `file:line: rule: why` and ends with 1 when there is any.
+//! every violation as `file:line: rule: why` and ends with 1 when there is any. `cargo xtask errors`
+//! does the same for the catalogue of errors ([`errors`]).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+mod errors;
 mod graph;
 mod scan;
 mod source;
@@ -20,18 +22,13 @@ struct Violation {
     why: String,
 }
 
-const USAGE: &str = "usage: cargo xtask arch";
+const USAGE: &str = "usage: cargo xtask arch|errors";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["arch"] => match arch() {
-            Ok(violations) => report(&violations),
-            Err(error) => {
-                eprintln!("cargo xtask arch: {error}");
-                ExitCode::from(69)
-            }
-        },
+        ["arch"] => report("the import rules", arch()),
+        ["errors"] => report("the catalogue of errors", errors::check(root())),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -43,16 +40,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn report(violations: &[Violation]) -> ExitCode {
-    for Violation { file, line, rule, why } in violations {
+fn report(what: &str, outcome: Result<Vec<Violation>, String>) -> ExitCode {
+    let violations = match outcome {
+        Ok(violations) => violations,
+        Err(error) => {
+            eprintln!("cargo xtask: {error}");
+            return ExitCode::from(69);
+        }
+    };
+    for Violation { file, line, rule, why } in &violations {
         println!("{}:{line}: {rule}: {why}", file.display());
     }
-    if violations.is_empty() {
-        eprintln!("the import rules hold");
-        return ExitCode::SUCCESS;
+    match violations.len() {
+        0 => {
+            eprintln!("{what}: in order");
+            ExitCode::SUCCESS
+        }
+        count => {
+            eprintln!("{what}: {count} violations");
+            ExitCode::FAILURE
+        }
     }
-    eprintln!("{} violations of the import rules", violations.len());
-    ExitCode::FAILURE
+}
+
+/// The folder of the workspace.
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
 }
 
 fn arch() -> Result<Vec<Violation>, String> {

@@ -1,7 +1,7 @@
-//! Just enough of a Rust lexer to see names and paths: without comments, without what is in
-//! strings, and knowing what is only compiled for tests.
+//! Just enough of a Rust lexer to see names, paths and, for those who ask, strings: without
+//! comments, and knowing what is only compiled for tests.
 
-/// A name or a mark.
+/// A name, a mark, or a string in its quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) text: String,
@@ -11,6 +11,11 @@ pub(crate) struct Token {
 }
 
 impl Token {
+    /// What stands in the quotes, when it is a string.
+    pub(crate) fn string(&self) -> Option<&str> {
+        self.text.strip_prefix('"')?.strip_suffix('"')
+    }
+
     fn is_name(&self) -> bool {
         self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
     }
@@ -26,8 +31,15 @@ pub(crate) struct Path {
     pub(crate) test: bool,
 }
 
-/// Takes a source text apart.
+/// Takes a source text apart, and leaves out its strings.
 pub(crate) fn tokens(source: &str) -> Vec<Token> {
+    let mut tokens = tokens_and_strings(source);
+    tokens.retain(|token| token.string().is_none());
+    tokens
+}
+
+/// Takes a source text apart. Of strings there are the plain ones, without a prefix.
+pub(crate) fn tokens_and_strings(source: &str) -> Vec<Token> {
     let mut tokens = lex(source);
     mark_tests(&mut tokens);
     tokens
@@ -48,7 +60,11 @@ fn lex(source: &str) -> Vec<Token> {
                 }
             }
             '/' if at(i + 1) == '*' => i = block_comment(&chars, i),
-            '"' => i = string(&chars, i),
+            '"' => {
+                i = string(&chars, i);
+                let text = chars[start..i.min(chars.len())].iter().collect();
+                tokens.push(Token { text, line, test: false });
+            }
             '\'' => i = char_or_lifetime(&chars, i),
             c if c.is_alphabetic() || c == '_' => {
                 while at(i).is_alphanumeric() || at(i) == '_' {
@@ -319,6 +335,15 @@ mod tests {
             r#type
         "####;
         assert_eq!(names(source), ["let", "a", "let", "b", "str", "let", "c", "let", "d", "type"]);
+    }
+
+    #[test]
+    fn strings_are_there_for_those_who_ask() {
+        let strings: Vec<String> = tokens_and_strings(r#"f("a \" b", 'c', x, "")"#)
+            .iter()
+            .filter_map(|token| token.string().map(str::to_owned))
+            .collect();
+        assert_eq!(strings, [r#"a \" b"#, ""]);
     }
 
     #[test]

@@ -36,8 +36,7 @@ const KERNEL_LINES: usize = 400;
 pub(crate) fn check(package: &Package) -> Result<Vec<Violation>, String> {
     let src = package.manifest.with_file_name("src");
     let mut files = Vec::new();
-    rust_files(&src, &mut files)?;
-    files.sort();
+    files_in(&src, "rs", &mut files)?;
     let mut violations = Vec::new();
     let mut lines = 0;
     for file in &files {
@@ -56,17 +55,29 @@ pub(crate) fn check(package: &Package) -> Result<Vec<Violation>, String> {
     Ok(violations)
 }
 
-fn rust_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+/// All files below a folder with names that end like this, in order.
+pub(crate) fn files_in(
+    dir: &Path,
+    extension: &str,
+    files: &mut Vec<PathBuf>,
+) -> Result<(), String> {
     let entries = dir.read_dir().map_err(|error| format!("{}: {error}", dir.display()))?;
     for entry in entries {
         let path = entry.map_err(|error| error.to_string())?.path();
         if path.is_dir() {
-            rust_files(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files_in(&path, extension, files)?;
+        } else if path.extension().is_some_and(|it| it == extension) {
             files.push(path);
         }
     }
+    files.sort();
     Ok(())
+}
+
+/// Whether a whole file is only compiled for tests.
+pub(crate) fn is_test(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == "tests.rs")
+        || file.components().any(|part| part.as_os_str() == "tests")
 }
 
 /// Lines with code that ships: no blank ones, no comments, no tests.
@@ -78,7 +89,7 @@ fn code_lines(source: &str) -> usize {
 fn check_file(package: &Package, file: &Path, source: &str) -> Vec<Violation> {
     let mut tokens = tokens(source);
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if name == "tests.rs" || file.components().any(|part| part.as_os_str() == "tests") {
+    if is_test(file) {
         tokens.iter_mut().for_each(|token| token.test = true);
     }
     let mut found = Vec::new();

@@ -274,6 +274,16 @@ mod tests {
     }
 
     #[test]
+    fn the_last_command_of_a_ride_is_the_greatest() {
+        let mut ledger = Ledger::new(1, 1);
+        for command in [Command::Accept, Command::Request, Command::Finish, Command::Cancel] {
+            ledger.done(0, command, Duration::ZERO, format!("{command:?}"));
+        }
+        let last = ledger.rides[0].wrote.values().next_back();
+        assert_eq!(last.map(String::as_str), Some("Finish"));
+    }
+
+    #[test]
     fn only_the_last_happenings_are_kept() {
         let mut ledger = Ledger::new(0, 0);
         (0..9).for_each(|line| ledger.tell(line.to_string()));

@@ -5,7 +5,6 @@ use proto::driving::v1::FareExplanation;
 use proto::google::r#type::Money;
 
 use super::*;
-use crate::cmd::demo::ledger::Command;
 
 const RATE: i64 = 1_000;
 
@@ -270,9 +269,4 @@ fn a_contest_has_the_winners_it_must_have() {
         let contest = Contest { kind, about: String::new(), told };
         assert_eq!(super::contest(&contest).is_none(), fair, "{contest:?}");
     }
-}
-
-#[test]
-fn the_last_command_of_a_ride_is_the_greatest() {
-    assert!(Command::Cancel > Command::Accept && Command::Finish > Command::Cancel);
 }
