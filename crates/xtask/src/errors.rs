@@ -1,68 +1,75 @@
 //! The catalogue of errors, `docs/errors.md`: it lists what the source answers, and nothing else.
 //!
-//! The source ([`said`]) is the truth. The page has a section for each reason that callers can read,
-//! and at its end a table of those that never leave a context; the comments of the protos promise
-//! only reasons that have a section.
+//! The source is the truth. The page has a section for each reason that callers can read and, at its
+//! end, a table of those that stay inside; comments in the protos promise only what has a section.
 
-mod said;
-
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use self::said::{Said, Table, said};
+use crate::scan::{Token, tokens_and_strings};
 use crate::source::{files_in, is_test};
 use crate::{Violation, read};
 
 const PAGE: &str = "docs/errors.md";
-const TABLE: &str = "crates/platform/src/status.rs";
+/// The constructors of rejections, and what the table of `platform::status` makes of each.
+const ANSWERS: [(&str, &str); 10] = [
+    ("invalid", "`INVALID_ARGUMENT`, HTTP 400"),
+    ("not_found", "`NOT_FOUND`, HTTP 404"),
+    ("already_exists", "`ALREADY_EXISTS`, HTTP 409"),
+    ("precondition", "`FAILED_PRECONDITION`, HTTP 400"),
+    ("aborted", "`ABORTED`, HTTP 409"),
+    ("denied", "`PERMISSION_DENIED`, HTTP 403"),
+    ("unauthenticated", "`UNAUTHENTICATED`, HTTP 401"),
+    ("exhausted", "`RESOURCE_EXHAUSTED`, HTTP 429"),
+    ("unavailable", "`UNAVAILABLE`, HTTP 503"),
+    ("deadline", "`DEADLINE_EXCEEDED`, HTTP 504"),
+];
+/// Codes that no rejection has.
+const OTHER_CODES: [&str; 5] =
+    ["CANCELLED", "DATA_LOSS", "INTERNAL", "OUT_OF_RANGE", "UNIMPLEMENTED"];
 /// Crates that call, and answer nobody.
 const CALLERS: [&str; 4] = ["bench", "taxi", "testkit", "xtask"];
-/// Words of the protos that look like reasons.
-const NAMES: [&str; 1] = ["TAXI_EVENTS"];
+/// What is only handed on: a reason that is written out elsewhere, and the name of a code.
+const HANDED_ON: [&str; 2] = ["reason", "upper_snake"];
 
 /// All violations in the workspace in this folder.
 pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, String> {
-    let table = Table::parse(&read(&root.join(TABLE))?);
-    let page = entries(&read(&root.join(PAGE))?);
-    let mut found = order(&page);
-    let mut answered = BTreeSet::new();
+    let page = sections(&read(&root.join(PAGE))?);
+    let mut found = Vec::new();
+    let mut violate = |file: &Path, line, rule, why| {
+        found.push(Violation { file: file.to_owned(), line, rule, why });
+    };
+    let mut stale: BTreeSet<&String> = page.keys().collect();
     for (file, source) in texts(root, "crates", "rs")?.iter().filter(|(file, _)| answers(file)) {
-        for said in said(source, &table) {
-            if let Some(why) = objection(&page, &table, &said) {
-                found.push(violation(file, said.line, "errors-are-catalogued", why));
+        for (line, reason, answer) in said(source) {
+            match page.get(&reason) {
+                Some((_, text)) if !text.starts_with("### ") || text.contains(answer) => {}
+                Some(_) => violate(file, line, "catalogue", format!("{reason} is {answer}")),
+                None => violate(file, line, "catalogue", format!("{PAGE} lacks `{reason}`")),
             }
-            answered.insert(said.reason);
+            stale.remove(&reason);
         }
     }
-    for entry in page.iter().filter(|entry| !answered.contains(&entry.reason)) {
-        let why = format!("nobody answers {} any more", entry.reason);
-        found.push(violation(Path::new(PAGE), entry.line, "the-catalogue-is-true", why));
+    for reason in stale {
+        violate(Path::new(PAGE), page[reason].0, "catalogue", format!("nobody says {reason}"));
     }
     let protos = texts(root, "proto/taxi", "proto")?;
     let values: BTreeSet<&str> = protos.iter().flat_map(|(_, proto)| enum_values(proto)).collect();
     for (file, proto) in &protos {
-        for (line, word) in promised(proto, &table, &values) {
-            if !page.iter().any(|entry| entry.reason == word && !entry.inside) {
-                let why = format!("callers do not read {word}: {PAGE} has no section of it");
-                found.push(violation(file, line, "protos-promise-what-is-answered", why));
+        for (line, word) in promised(proto, &values) {
+            if !page.get(word).is_some_and(|(_, text)| text.starts_with("### ")) {
+                violate(file, line, "catalogue", format!("no caller reads {word}, says {PAGE}"));
             }
         }
     }
     Ok(found)
 }
 
-fn violation(file: &Path, line: usize, rule: &'static str, why: String) -> Violation {
-    Violation { file: file.to_owned(), line, rule, why }
-}
-
 /// All files of one kind in a folder, by their paths in the workspace.
 fn texts(root: &Path, folder: &str, extension: &str) -> Result<Vec<(PathBuf, String)>, String> {
     let mut files = Vec::new();
     files_in(&root.join(folder), extension, &mut files)?;
-    let named = |file: PathBuf| {
-        let text = read(&file)?;
-        Ok((file.strip_prefix(root).unwrap_or(&file).to_owned(), text))
-    };
+    let named = |file: PathBuf| Ok((file.strip_prefix(root).unwrap_or(&file).into(), read(&file)?));
     files.into_iter().map(named).collect()
 }
 
@@ -73,82 +80,97 @@ fn answers(file: &Path) -> bool {
         && !is_test(file)
 }
 
-/// What is wrong with what the source says.
-fn objection(page: &[Entry], table: &Table, said: &Said) -> Option<String> {
-    let Said { reason, code, .. } = said;
-    if reason.is_empty() {
-        return Some("write the reason out, here or as a const of this file".to_owned());
-    }
-    let Some(entry) = page.iter().find(|entry| entry.reason == *reason) else {
-        return Some(format!("{PAGE} does not know {reason}"));
-    };
-    let answer = format!("`{code}`, HTTP {}", table.http(code).unwrap_or("?"));
-    let known = entry.inside || entry.text.contains(&answer);
-    (!known).then(|| format!("{PAGE} does not say of {reason}: {answer}"))
-}
-
-/// A reason on the page.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Entry {
-    reason: String,
-    line: usize,
-    /// All that is said of it.
-    text: String,
-    /// In the table of those that never leave a context.
-    inside: bool,
-}
-
-/// Sections are `### REASON`; behind them comes a table of rows that begin with the reason.
-fn entries(page: &str) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = Vec::new();
-    for (index, text) in page.lines().enumerate() {
-        let section = text.strip_prefix("### ");
-        let row = text.strip_prefix("| `").and_then(|row| row.split_once('`'));
-        let row = row.map(|(reason, _)| reason).filter(|_| !entries.is_empty());
-        if let Some(reason) = section.or(row) {
-            let (reason, inside) = (reason.to_owned(), section.is_none());
-            entries.push(Entry { reason, line: index + 1, inside, ..Entry::default() });
+/// The reasons on the page with their lines and texts: sections `### REASON`, then table rows.
+fn sections(page: &str) -> BTreeMap<String, (usize, String)> {
+    let mut sections = BTreeMap::<String, (usize, String)>::new();
+    let mut last = String::new();
+    for (index, line) in page.lines().enumerate() {
+        let row = line.strip_prefix("| `").filter(|_| !last.is_empty());
+        let reason = row.and_then(|row| row.split('`').next()).or(line.strip_prefix("### "));
+        if let Some(reason) = reason {
+            last = reason.to_owned();
         }
-        if let Some(entry) = entries.last_mut() {
-            entry.text.push_str(text);
-            entry.text.push('\n');
-        }
+        let section = sections.entry(last.clone()).or_insert((index + 1, String::new()));
+        section.1 += &format!("{line}\n");
     }
-    entries
+    sections.remove("");
+    sections
 }
 
-/// Sections are sorted, and so are rows.
-fn order(page: &[Entry]) -> Vec<Violation> {
-    let wrong =
-        |pair: &&[Entry]| pair[0].inside == pair[1].inside && pair[0].reason >= pair[1].reason;
-    let report = |pair: &[Entry]| {
-        let why = format!("{} belongs before {}", pair[1].reason, pair[0].reason);
-        violation(Path::new(PAGE), pair[1].line, "the-catalogue-is-sorted", why)
+/// Lines, reasons and answers of what a source text says outside of its tests. A reason that cannot
+/// be read there is empty.
+fn said(source: &str) -> Vec<(usize, String, &'static str)> {
+    let tokens = tokens_and_strings(source);
+    let calls = (3..tokens.len()).filter(|at| tokens[*at].text == "(" && !tokens[*at].test);
+    let said = |open: usize| {
+        let text = |back: usize| tokens[open - back].text.as_str();
+        let owner = if text(2) == "::" { text(3) } else { text(2) };
+        let kind = ANSWERS.iter().find(|(kind, _)| *kind == text(1));
+        let (argument, answer) = match (owner, text(1)) {
+            // A bare status gets the name of its code.
+            ("Status", name) if is_code(&name.to_uppercase()) => {
+                return Some((tokens[open].line, name.to_uppercase(), ""));
+            }
+            ("Rejection", name) => (usize::from(name == "invalid"), kind?.1),
+            ("fn", _) => return None,
+            ("status", "other") | (_, "detailed") => (1, ""),
+            _ => return None,
+        };
+        let argument = nth_argument(&tokens[open + 1..], argument);
+        let handed_on = argument.iter().any(|token| HANDED_ON.contains(&token.text.as_str()));
+        let reason = value(argument, &tokens).unwrap_or_default().to_owned();
+        (!handed_on).then_some((tokens[open].line, reason, answer))
     };
-    page.windows(2).filter(wrong).map(report).collect()
+    calls.filter_map(said).collect()
+}
+
+fn is_code(word: &str) -> bool {
+    OTHER_CODES.contains(&word) || ANSWERS.iter().any(|it| it.1.split('`').nth(1) == Some(word))
+}
+
+/// One of the arguments of a call.
+fn nth_argument(call: &[Token], n: usize) -> &[Token] {
+    let mut depth = 0;
+    let ends = |token: &Token| {
+        match token.text.as_str() {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth -= 1,
+            _ => {}
+        }
+        depth < 0 || depth == 0 && token.text == ","
+    };
+    call.split(ends).nth(n).unwrap_or_default()
+}
+
+/// A string, or the one that a const of the same file stands for.
+fn value<'a>(argument: &'a [Token], file: &'a [Token]) -> Option<&'a str> {
+    let [token] = argument else { return None };
+    let is_const = |pair: &[Token]| pair[0].text == "const" && pair[1].text == token.text;
+    let value =
+        |at: usize| file[at..].iter().take_while(|it| it.text != ";").find_map(Token::string);
+    token.string().or_else(|| file.windows(2).position(is_const).and_then(value))
 }
 
 /// Words that look like reasons in the comments of a proto, and where.
-fn promised<'a>(proto: &'a str, table: &Table, values: &BTreeSet<&str>) -> Vec<(usize, &'a str)> {
-    let names_a_value = |word: &str| {
-        let prefixed = |value: &&str| value.strip_suffix(word).is_some_and(|it| it.ends_with('_'));
-        values.contains(word) || values.iter().any(prefixed)
-    };
+fn promised<'a>(proto: &'a str, values: &BTreeSet<&str>) -> Vec<(usize, &'a str)> {
+    let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    // A value is also called by what distinguishes it: REQUESTED is STATE_REQUESTED.
+    let is_value =
+        |word: &str| values.iter().any(|value| format!("_{value}").ends_with(&format!("_{word}")));
     let is_reason = |word: &&str| {
-        let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        let looks_so = word.contains('_') && word.chars().all(upper) && !word.starts_with('_');
-        looks_so && table.http(word).is_none() && !NAMES.contains(word) && !names_a_value(word)
+        word.contains('_')
+            && word.chars().all(upper)
+            && *word != "TAXI_EVENTS"
+            && !is_code(word)
+            && !is_value(word)
     };
+    let words =
+        |text: &'a str| text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(is_reason);
     let comments = proto
         .lines()
         .enumerate()
-        .filter_map(|(index, line)| line.split_once("//").map(|(_, comment)| (index + 1, comment)));
-    comments
-        .flat_map(|(line, comment)| {
-            let words = comment.split(|c: char| !c.is_alphanumeric() && c != '_');
-            words.filter(is_reason).map(move |word| (line, word)).collect::<Vec<_>>()
-        })
-        .collect()
+        .filter_map(|(index, line)| Some((index, line.split_once("//")?.1)));
+    comments.flat_map(|(index, text)| words(text).map(move |word| (index + 1, word))).collect()
 }
 
 /// The names of all values of enums, such as `STATE_REQUESTED = 1;`.
@@ -158,52 +180,4 @@ fn enum_values(proto: &str) -> impl Iterator<Item = &str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STATUS: &str = "Kind::NotFound => (Code::NotFound, 404),";
-
-    #[test]
-    fn the_catalogue_is_in_order() {
-        let found = check(crate::root()).expect("a workspace");
-        let lines: Vec<String> = found
-            .iter()
-            .map(|it| format!("{}:{}: {}: {}", it.file.display(), it.line, it.rule, it.why))
-            .collect();
-        assert!(found.is_empty(), "\n{}\n", lines.join("\n"));
-    }
-
-    #[test]
-    fn a_page_is_sections_and_a_table() {
-        let page = "# Errors\n| `NOT_THIS` |\n### B\n`NOT_FOUND`, HTTP 404\n### A\n## Inside\n| `C` | x |\n";
-        let page = entries(page);
-        let seen: Vec<_> = page.iter().map(|it| (it.reason.as_str(), it.line, it.inside)).collect();
-        assert_eq!(seen, [("B", 3, false), ("A", 5, false), ("C", 7, true)]);
-        assert_eq!(order(&page).iter().map(|it| it.line).collect::<Vec<_>>(), [5]);
-
-        let table = Table::parse(STATUS);
-        let objects = |source: &str| objection(&page, &table, &said(source, &table)[0]).is_some();
-        for (source, wrong) in [("B", false), ("A", true), ("C", false), ("D", true)] {
-            let source = format!("; Rejection::not_found(\"{source}\", id)");
-            assert_eq!(objects(&source), wrong, "{source}");
-        }
-    }
-
-    #[test]
-    fn protos_promise_reasons_among_other_words() {
-        let proto = "// NOT_FOUND RIDE_NOT_FOUND, STATE_OPEN, IN_FLIGHT of `TAXI_EVENTS`\n\
-                     STATE_OPEN = 1;\nSTATE_IN_FLIGHT = 2; // NO_RIDE\nstring A_B = 3;\n";
-        let values = enum_values(proto).collect();
-        let words = promised(proto, &Table::parse(STATUS), &values);
-        assert_eq!(words, [(1, "RIDE_NOT_FOUND"), (3, "NO_RIDE")]);
-    }
-
-    #[test]
-    fn only_those_who_answer_are_read() {
-        let read = |file| answers(Path::new(file));
-        assert!(
-            read("crates/driving/src/domain.rs") && read("crates/platform/src/server/layers.rs")
-        );
-        assert!(!read("crates/driving/src/domain/tests.rs") && !read("crates/taxi/src/main.rs"));
-    }
-}
+mod tests;

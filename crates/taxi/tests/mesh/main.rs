@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cancel;
+mod demo;
 mod expiry;
 mod identity;
 mod people;
