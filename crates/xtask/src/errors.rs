@@ -31,34 +31,36 @@ const OTHER_CODES: [&str; 5] =
 const CALLERS: [&str; 4] = ["bench", "taxi", "testkit", "xtask"];
 /// What is only handed on: a reason that is written out elsewhere, and the name of a code.
 const HANDED_ON: [&str; 2] = ["reason", "upper_snake"];
+const UNREADABLE: &str = "write the reason out, here or as a const of this file";
 
 /// All violations in the workspace in this folder.
 pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, String> {
     let page = sections(&read(&root.join(PAGE))?);
     let mut found = Vec::new();
-    let mut violate = |file: &Path, line, rule, why| {
-        found.push(Violation { file: file.to_owned(), line, rule, why });
+    let mut violate = |file: &Path, line, why| {
+        found.push(Violation { file: file.to_owned(), line, rule: "errors-are-catalogued", why });
     };
     let mut stale: BTreeSet<&String> = page.keys().collect();
     for (file, source) in texts(root, "crates", "rs")?.iter().filter(|(file, _)| answers(file)) {
         for (line, reason, answer) in said(source) {
             match page.get(&reason) {
                 Some((_, text)) if !text.starts_with("### ") || text.contains(answer) => {}
-                Some(_) => violate(file, line, "catalogue", format!("{reason} is {answer}")),
-                None => violate(file, line, "catalogue", format!("{PAGE} lacks `{reason}`")),
+                Some(_) => violate(file, line, format!("{reason} is {answer}, says the code")),
+                None if reason.is_empty() => violate(file, line, UNREADABLE.to_owned()),
+                None => violate(file, line, format!("{PAGE} does not know {reason}")),
             }
             stale.remove(&reason);
         }
     }
     for reason in stale {
-        violate(Path::new(PAGE), page[reason].0, "catalogue", format!("nobody says {reason}"));
+        violate(Path::new(PAGE), page[reason].0, format!("nobody says {reason}"));
     }
     let protos = texts(root, "proto/taxi", "proto")?;
     let values: BTreeSet<&str> = protos.iter().flat_map(|(_, proto)| enum_values(proto)).collect();
     for (file, proto) in &protos {
         for (line, word) in promised(proto, &values) {
             if !page.get(word).is_some_and(|(_, text)| text.starts_with("### ")) {
-                violate(file, line, "catalogue", format!("no caller reads {word}, says {PAGE}"));
+                violate(file, line, format!("no caller reads {word}: {PAGE} has no section of it"));
             }
         }
     }

@@ -1,3 +1,5 @@
+//! The catalogue of this workspace, and what the scanner sees in texts that are known.
+
 use super::*;
 
 #[test]
@@ -12,6 +14,20 @@ fn the_catalogue_is_sorted() {
     let page = read(&crate::root().join(PAGE)).expect("a page");
     let sections: Vec<&str> = page.lines().filter(|line| line.starts_with("### ")).collect();
     assert!(sections.is_sorted_by(|a, b| a < b), "{sections:#?}");
+}
+
+#[test]
+fn the_answers_are_those_of_the_one_table() {
+    let table = read(&crate::root().join("crates/platform/src/status.rs")).expect("a table");
+    let camel = |name: &str| {
+        let word = |word: &str| word[..1].to_uppercase() + &word[1..].to_lowercase();
+        name.split('_').map(word).collect::<String>()
+    };
+    for (kind, answer) in ANSWERS {
+        let (code, http) = answer[1..].split_once("`, HTTP ").expect("a code and a status");
+        let row = format!("Kind::{} => (Code::{}, {http}),", camel(kind), camel(code));
+        assert!(table.contains(&row), "{row}");
+    }
 }
 
 fn reasons(source: &str) -> Vec<(usize, String, &'static str)> {
