@@ -62,7 +62,7 @@ impl Allocations {
     ) -> Outcome {
         let decision = move |allocation: &mut Recorded<Allocation>| {
             allocation.require_etag(etag.as_deref())?;
-            allocation.cancel(reason)
+            allocation.cancel(reason.clone())
         };
         let allocation = self.store.change(cause, id.0, decision).await?;
         let allocation = self.decided(allocation, &cause.actor, patience).await?;
@@ -138,7 +138,7 @@ impl Allocations {
         id: AllocationId,
         driver: DriverId,
     ) -> Outcome {
-        self.store.change(by, id.0, move |a| Ok(a.driving_approved(driver))).await
+        self.store.change(by, id.0, move |a| Ok(a.driving_approved(driver.clone()))).await
     }
 
     /// The driving has started.

@@ -114,6 +114,14 @@ impl Persist for Allocation {
         }
     }
 
+    fn open_to(&self, actor: &Actor) -> bool {
+        match actor.role {
+            Role::Customer => self.customer.subject() == actor.subject,
+            Role::Driver => self.driver.as_ref().is_some_and(|it| it.subject() == actor.subject),
+            Role::Operator | Role::Service => true,
+        }
+    }
+
     fn matching(filter: &Filter) -> Condition {
         let states = filter.states.iter().map(|state| state_name(*state));
         let overdue = filter.overdue_at.map(|now| {

@@ -53,7 +53,7 @@ impl<P: Payments> Drivings<P> {
         }
         let decision = move |driving: &mut Recorded<Driving>| {
             driving.require_etag(etag.as_deref())?;
-            driving.accept(driver)
+            driving.accept(driver.clone())
         };
         self.store.change(cause, id.0, decision).await
     }
@@ -83,6 +83,7 @@ impl<P: Payments> Drivings<P> {
     pub async fn start(&self, cause: &Cause, id: DrivingId, etag: Option<String>) -> Outcome {
         let (driver, now) = (driver(cause), self.clock.now());
         let decision = move |driving: &mut Recorded<Driving>| {
+            driving.require_driver(&driver)?;
             driving.require_etag(etag.as_deref())?;
             driving.start(&driver, now)
         };
@@ -100,6 +101,7 @@ impl<P: Payments> Drivings<P> {
     ) -> Outcome {
         let (driver, now, tariff) = (driver(cause), self.clock.now(), self.config.tariff());
         let decision = move |driving: &mut Recorded<Driving>| {
+            driving.require_driver(&driver)?;
             driving.require_etag(etag.as_deref())?;
             driving.finish(&driver, now, &tariff)
         };
@@ -160,7 +162,7 @@ impl<P: Payments> Drivings<P> {
         reason: String,
     ) -> Outcome {
         let id = self.serving(allocation).await?.id;
-        self.store.change(by, id.0, move |d| Ok(d.cancel(cause, reason))).await
+        self.store.change(by, id.0, move |d| Ok(d.cancel(cause, reason.clone()))).await
     }
 
     /// Payment has announced what became of the fee.

@@ -244,7 +244,8 @@ impl Driving {
         }
     }
 
-    fn require_driver(&self, driver: &DriverId) -> Result<(), Rejection> {
+    /// It exists for its own driver only.
+    pub fn require_driver(&self, driver: &DriverId) -> Result<(), Rejection> {
         if self.driver.as_ref() == Some(driver) { Ok(()) } else { Err(not_found(self.id)) }
     }
 

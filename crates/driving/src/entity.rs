@@ -142,10 +142,10 @@ impl Persist for Driving {
     }
 
     /// A driver who comes too late is told so: the decision says why.
-    fn open_to(actor: &Actor) -> Condition {
+    fn open_to(&self, actor: &Actor) -> bool {
         match actor.role {
-            Role::Driver => Condition::all(),
-            Role::Customer | Role::Operator | Role::Service => Self::visible_to(actor),
+            Role::Customer => self.customer.subject() == actor.subject,
+            Role::Driver | Role::Operator | Role::Service => true,
         }
     }
 

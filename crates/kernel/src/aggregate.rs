@@ -97,14 +97,14 @@ pub trait Repository<A: Aggregate>: Clone + Send + Sync + 'static {
         events: Vec<A::Event>,
     ) -> impl Future<Output = Result<Recorded<A>, Failure>> + Send;
 
-    /// Lets the aggregate decide. Only an aggregate that is open to the cause's actor is found; a cause
-    /// seen before answers with the aggregate on record and changes nothing; a rejection burns no
+    /// Lets the aggregate decide, perhaps more than once when the first transaction did not come to
+    /// its end. Only an aggregate that is open to the cause's actor is found; a cause seen before answers with the aggregate on record and changes nothing; a rejection burns no
     /// cause.
     fn change(
         &self,
         cause: &Cause,
         id: Uuid,
-        decide: impl FnOnce(&mut Recorded<A>) -> Result<Vec<A::Event>, Rejection> + Send + 'static,
+        decision: impl Fn(&mut Recorded<A>) -> Result<Vec<A::Event>, Rejection> + Send + Sync + 'static,
     ) -> impl Future<Output = Result<Recorded<A>, Failure>> + Send;
 
     /// Reads one aggregate that this actor may see.

@@ -133,7 +133,7 @@ impl Payments {
         let trace = cause.trace.clone();
         let cause = Cause { trace, ..Cause::own(payment.outcome_cause(), crate::NAME) };
         let (now, retry) = (self.clock.now(), self.config.retry());
-        let decision = move |payment: &mut Recorded<Payment>| match verdict {
+        let decision = move |payment: &mut Recorded<Payment>| match verdict.clone() {
             Verdict::Approved { reference } => payment.approved(claim, reference, now),
             Verdict::Declined { reason } => payment.declined(claim, reason),
             Verdict::NotCharged => payment.deferred(claim, now, retry),

@@ -128,6 +128,14 @@ impl Persist for Payment {
         }
     }
 
+    fn open_to(&self, actor: &Actor) -> bool {
+        match actor.role {
+            Role::Customer => self.fee.customer.subject() == actor.subject,
+            Role::Driver => false,
+            Role::Operator | Role::Service => true,
+        }
+    }
+
     fn matching(filter: &Filter) -> Condition {
         let states = filter.states.iter().map(|state| state_name(*state));
         Condition::all()

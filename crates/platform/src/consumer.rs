@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -102,6 +102,8 @@ pub trait Policies: Send + Sync + 'static {
 
 /// Where a consumer keeps what it knows and what it has parked.
 pub trait Inbox: Send + Sync + 'static {
+    /// A session begins: what an earlier one believed may no longer be so.
+    fn begin(&self) {}
     /// How the event stands to what is known of its aggregate.
     fn order(&self, event: &Delivery) -> impl Future<Output = Result<InOrder, Failure>> + Send;
     /// Remembers that the event has been applied.
@@ -137,11 +139,44 @@ pub fn hold(known: i64, version: i64) -> InOrder {
     }
 }
 
+/// What this process knows of the histories of aggregates, as it is on record: saves asking the
+/// database for every event. Only the replica that consumes may believe it.
+#[derive(Clone, Default)]
+pub struct Known(Arc<Mutex<HashMap<Uuid, i64>>>);
+
+impl Known {
+    /// Beyond this many aggregates it starts anew.
+    const MOST: usize = 100_000;
+
+    /// That this history has been applied so far is on record.
+    pub(crate) fn note(&self, aggregate: Uuid, version: i64) {
+        let mut known = self.lock();
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        let at = known.entry(aggregate).or_default();
+        *at = version.max(*at);
+    }
+
+    fn of(&self, aggregate: Uuid) -> Option<i64> {
+        self.lock().get(&aggregate).copied()
+    }
+
+    fn forget(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The inbox of a context with a relational database.
 pub struct SqlInbox {
     db: Db,
     clock: Arc<dyn Clock>,
     lease: Lease,
+    known: Known,
     notes: mpsc::Sender<Note>,
 }
 
@@ -179,13 +214,19 @@ async fn write_notes(db: Db, mut notes: mpsc::Receiver<Note>) {
 
 impl SqlInbox {
     /// The inbox in this database; `lease` says which replica consumes.
-    pub fn start(db: Db, clock: Arc<dyn Clock>, lease: Lease, tasks: &Shutdown) -> SqlInbox {
+    pub fn start(
+        db: Db,
+        clock: Arc<dyn Clock>,
+        lease: Lease,
+        known: Known,
+        tasks: &Shutdown,
+    ) -> SqlInbox {
         let (notes, queue) = mpsc::channel(500);
         tasks.spawn("inbox", write_notes(db.clone(), queue));
-        SqlInbox { db, clock, lease, notes }
+        SqlInbox { db, clock, lease, known, notes }
     }
 
-    async fn known(&self, aggregate: Uuid) -> Result<i64, Failure> {
+    async fn on_record(&self, aggregate: Uuid) -> Result<i64, Failure> {
         let known: Option<i64> = known::Entity::find_by_id(aggregate)
             .select_only()
             .column(known::Column::Version)
@@ -198,8 +239,17 @@ impl SqlInbox {
 }
 
 impl Inbox for SqlInbox {
+    fn begin(&self) {
+        // Another replica may have gone on with the histories meanwhile.
+        self.known.forget();
+    }
+
     async fn order(&self, event: &Delivery) -> Result<InOrder, Failure> {
-        let order = hold(self.known(event.aggregate).await?, event.version);
+        // Nothing is parked of a history that this process has applied itself.
+        if let Some(known) = self.known.of(event.aggregate) {
+            return Ok(hold(known, event.version));
+        }
+        let order = hold(self.on_record(event.aggregate).await?, event.version);
         if order == InOrder::Known {
             return Ok(order);
         }
@@ -214,18 +264,23 @@ impl Inbox for SqlInbox {
 
     async fn applied(&self, event: &Delivery) -> Result<(), Failure> {
         // An effect has put it on record in its own transaction.
-        if self.known(event.aggregate).await? >= event.version {
+        if self.known.of(event.aggregate).is_some_and(|known| known >= event.version) {
             return Ok(());
         }
         let (written, answer) = oneshot::channel();
         let note = Note { aggregate: event.aggregate, version: event.version, written };
         self.notes.send(note).await.map_err(|error| Failure::Unavailable(error.into()))?;
-        answer.await.map_err(|error| Failure::Unavailable(error.into()))
+        answer.await.map_err(|error| Failure::Unavailable(error.into()))?;
+        self.known.note(event.aggregate, event.version);
+        Ok(())
     }
 
     async fn park(&self, event: &Delivery, why: &str) -> Result<(), Failure> {
         let now = self.clock.now();
-        parked::insert(self.db.writer(), event, why, now).await.map_err(failure)
+        parked::insert(self.db.writer(), event, why, now).await.map_err(failure)?;
+        // From now on the record has to be asked.
+        self.known.lock().remove(&event.aggregate);
+        Ok(())
     }
 
     async fn lead(&self) -> Result<bool, Failure> {
@@ -238,7 +293,7 @@ impl Inbox for SqlInbox {
 }
 
 /// How many histories are worked on at once.
-const LANES: usize = 16;
+const LANES: usize = 64;
 /// How long the broker waits for an acknowledgement before it delivers again.
 const ACK_WAIT: Duration = Duration::from_secs(10);
 /// How long an event with a gap before it stays with the broker.
@@ -288,6 +343,7 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
 
     /// One session with the broker: until leadership or the connection is lost.
     async fn consume(self: &Arc<Self>) -> Result<(), BrokerError> {
+        self.inbox.begin();
         let stream = self.broker.stream().await?;
         let config = pull::Config {
             durable_name: Some(self.name.to_owned()),

@@ -8,7 +8,7 @@ use kernel::{Clock, Failure, Uuid};
 use sea_orm_migration::prelude::*;
 
 use crate::broker::Broker;
-use crate::consumer::{Consumer, Policies, SqlInbox};
+use crate::consumer::{Consumer, Known, Policies, SqlInbox};
 use crate::db::{Db, failure, uuid_type};
 use crate::lease::Lease;
 use crate::outbox::{Pokes, Relay, chain};
@@ -29,6 +29,7 @@ pub struct Context {
     /// Where its tasks run, and how they learn that they must end.
     pub tasks: Shutdown,
     instance: Uuid,
+    known: Known,
 }
 
 impl Context {
@@ -41,7 +42,7 @@ impl Context {
         tasks: Shutdown,
     ) -> Context {
         let instance = clock.new_id();
-        Context { name, db, broker, clock, tasks, instance }
+        Context { name, db, broker, clock, tasks, instance, known: Known::default() }
     }
 
     /// Opens the store of the context's aggregates and starts the relay of its outbox.
@@ -56,13 +57,20 @@ impl Context {
             lease: self.lease("relay"),
         };
         self.tasks.spawn("relay", relay.run(self.tasks.clone()));
-        Store::new(self.db.clone(), self.clock.clone(), pokes)
+        let (clock, known) = (self.clock.clone(), self.known.clone());
+        Store::start(self.db.clone(), clock, pokes, known, &self.tasks)
     }
 
     /// Starts to feed the context's policies with the events of these contexts.
     pub fn consume(&self, listens_to: &'static [&'static str], policies: impl Policies) {
         let lease = self.lease("consumer");
-        let inbox = SqlInbox::start(self.db.clone(), self.clock.clone(), lease, &self.tasks);
+        let inbox = SqlInbox::start(
+            self.db.clone(),
+            self.clock.clone(),
+            lease,
+            self.known.clone(),
+            &self.tasks,
+        );
         let consumer =
             Consumer { name: self.name, listens_to, broker: self.broker.clone(), policies, inbox };
         self.tasks.spawn("consumer", consumer.run(self.tasks.clone()));

@@ -97,6 +97,9 @@ impl Db {
     }
 }
 
+/// Prepared statements a connection keeps: one for each size of a batch.
+const STATEMENTS: usize = 512;
+
 fn options(config: &DbConfig, connections: u32) -> ConnectOptions {
     let mut options = ConnectOptions::new(&config.url);
     options
@@ -105,8 +108,10 @@ fn options(config: &DbConfig, connections: u32) -> ConnectOptions {
         .acquire_timeout(Duration::from_secs(5))
         .test_before_acquire(false)
         .sqlx_logging(false)
+        .map_sqlx_postgres_opts(|options| options.statement_cache_capacity(STATEMENTS))
         .map_sqlx_sqlite_opts(|options| {
             options
+                .statement_cache_capacity(STATEMENTS)
                 .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use kernel::{Cause, Clock, Timestamp, Uuid};
 use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, Order, QueryOrder, QuerySelect, Set};
+use sea_orm::{Order, QueryOrder, QuerySelect, Set};
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::broker::{Broker, BrokerError, Delivery};
@@ -159,17 +159,16 @@ impl Pokes {
     }
 }
 
-/// Writes the events of one change into the outbox, within the change's own transaction.
-pub(crate) async fn enqueue(
-    db: &impl ConnectionTrait,
+/// The rows of the events of one change.
+pub(crate) fn rows(
     clock: &dyn Clock,
     cause: &Cause,
     aggregate: Uuid,
     first_version: i64,
-    events: Vec<Publication>,
-) -> Result<(), DbErr> {
+    events: impl Iterator<Item = Publication>,
+) -> impl Iterator<Item = row::ActiveModel> {
     let now = clock.now();
-    let rows = events.into_iter().zip(first_version..).map(|(event, version)| row::ActiveModel {
+    events.zip(first_version..).map(move |(event, version)| row::ActiveModel {
         event: Set(clock.new_id()),
         aggregate: Set(aggregate),
         version: Set(version),
@@ -181,8 +180,7 @@ pub(crate) async fn enqueue(
         payload: Set(event.payload),
         sent_at: Set(None),
         ..Default::default()
-    });
-    row::Entity::insert_many(rows).exec_without_returning(db).await.map(|_| ())
+    })
 }
 
 /// Publishes one context's outbox for as long as it is the leader.

@@ -1,8 +1,11 @@
 //! Aggregates on record: the one adapter behind [`kernel::Repository`], on Postgres and SQLite.
 //!
-//! A change is one transaction, in this order: the row (a compare-and-set on its revision, under a
-//! row lock), the outbox, the cause. Whoever repeats a cause finds it here and gets the aggregate on
-//! record; whoever crashes in between leaves nothing.
+//! A change is part of one transaction, in this order: the row (a compare-and-set on its revision,
+//! under a row lock), the outbox, the cause. Whoever repeats a cause finds it here and gets the
+//! aggregate on record; whoever crashes in between leaves nothing. Commands that wait at the same
+//! time are committed together: see [`writer`].
+
+mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +19,16 @@ use kernel::{
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    Condition, ConnectionTrait, DatabaseTransaction, DbBackend, ExprTrait, IntoActiveModel, Order,
-    QueryOrder, QuerySelect, Set,
+    Condition, ConnectionTrait, ExprTrait, IntoActiveModel, Order, QueryOrder, QuerySelect, Set,
 };
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::db::{Db, WriteError, failure, id_is, internal};
-use crate::outbox::{self, Pokes, Publication};
+use self::writer::{Command, Wish, Writer};
+use crate::consumer::Known;
+use crate::db::{Db, failure, id_is, internal};
+use crate::outbox::{Pokes, Publication};
 use crate::page;
+use crate::shutdown::Shutdown;
 
 /// The table of causes that have had their effect.
 pub mod cause {
@@ -114,10 +119,8 @@ pub trait Persist: Aggregate {
     fn to_row(recorded: &Recorded<Self>) -> <Self::Entity as EntityTrait>::ActiveModel;
     /// Which rows an actor may see.
     fn visible_to(actor: &Actor) -> Condition;
-    /// Which rows an actor's commands may address; the decision itself may still say no.
-    fn open_to(actor: &Actor) -> Condition {
-        Self::visible_to(actor)
-    }
+    /// Whether an actor's commands may address it; the decision itself may still say no.
+    fn open_to(&self, actor: &Actor) -> bool;
     /// Which rows a filter asks for.
     fn matching(filter: &Self::Filter) -> Condition;
     /// That there is none by this id which the actor may see.
@@ -133,11 +136,14 @@ pub trait Persist: Aggregate {
 #[error("corrupt row: {0}")]
 pub struct CorruptRow(pub String);
 
+/// How many commands may wait for their transaction; more wait before the queue.
+const QUEUE: usize = 1024;
+
 /// Aggregates of one kind in a context's database.
 pub struct Store<A: Persist> {
     db: Db,
-    clock: Arc<dyn Clock>,
     pokes: Pokes,
+    queue: mpsc::Sender<Command<A>>,
     changes: broadcast::Sender<Recorded<A>>,
 }
 
@@ -145,17 +151,29 @@ impl<A: Persist> Clone for Store<A> {
     fn clone(&self) -> Self {
         Store {
             db: self.db.clone(),
-            clock: self.clock.clone(),
             pokes: self.pokes.clone(),
+            queue: self.queue.clone(),
             changes: self.changes.clone(),
         }
     }
 }
 
 impl<A: Persist> Store<A> {
-    /// The aggregates in this database; `pokes` hears of every commit.
-    pub fn new(db: Db, clock: Arc<dyn Clock>, pokes: Pokes) -> Store<A> {
-        Store { db, clock, pokes, changes: broadcast::channel(4096).0 }
+    /// The aggregates in this database, and the task that commits their changes; `pokes` hears of
+    /// every commit, `known` of every event that has had its effect.
+    pub fn start(
+        db: Db,
+        clock: Arc<dyn Clock>,
+        pokes: Pokes,
+        known: Known,
+        tasks: &Shutdown,
+    ) -> Store<A> {
+        let (queue, commands) = mpsc::channel(QUEUE);
+        let changes = broadcast::channel(4096).0;
+        let writer =
+            Writer { db: db.clone(), clock, pokes: pokes.clone(), known, changes: changes.clone() };
+        tasks.spawn("writer", writer.run(commands, tasks.clone()));
+        Store { db, pokes, queue, changes }
     }
 
     /// Every change as it is committed, here or in another replica. A slow reader misses some.
@@ -188,81 +206,13 @@ impl<A: Persist> Store<A> {
         row.map(A::from_row).transpose().map_err(internal)
     }
 
-    /// What this cause has changed before, if it has.
-    async fn effect_of(
-        &self,
-        db: &impl ConnectionTrait,
-        cause: &Cause,
-    ) -> Result<Option<Uuid>, Failure> {
-        let key = (cause.id, actor_key(&cause.actor));
-        match cause::Entity::find_by_id(key).one(db).await.map_err(failure)? {
-            Some(seen) if seen.fingerprint != cause.fingerprint => Err(Rejection::already_exists(
-                "REQUEST_ID_REUSED",
-                format!("request id {} was used for another request", cause.id),
-            )
-            .into()),
-            seen => Ok(seen.map(|seen| seen.aggregate)),
-        }
-    }
-
-    /// The aggregate on record after a cause whose effect ran into a unique constraint: its own
-    /// cause (it was here before) or a rule of the domain.
-    async fn after_conflict(&self, cause: &Cause, words: &str) -> Result<Recorded<A>, Failure> {
-        if let Some(id) = self.effect_of(self.db.writer(), cause).await? {
-            let found = self.find(self.db.writer(), id_is(id).into()).await?;
-            // Found elsewhere: the same request id was spent on an aggregate of another kind.
-            return found.ok_or_else(|| A::not_found(id).into());
-        }
-        Err(match A::conflict(words) {
-            Some(rejection) => rejection.into(),
-            None => Failure::Internal(words.into()),
-        })
-    }
-
-    async fn insert(
-        &self,
-        cause: &Cause,
-        recorded: &Recorded<A>,
-        events: &[A::Event],
-    ) -> Result<(), WriteError> {
-        let tx = self.db.begin().await?;
-        A::Entity::insert(A::to_row(recorded)).exec_without_returning(&tx).await?;
-        self.write_history(&tx, cause, recorded, events).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// The second half of every change: its events, its cause, and what the context knows by now.
-    async fn write_history(
-        &self,
-        tx: &DatabaseTransaction,
-        cause: &Cause,
-        recorded: &Recorded<A>,
-        events: &[A::Event],
-    ) -> Result<(), WriteError> {
-        let id = recorded.id();
-        if !events.is_empty() {
-            let first = recorded.version - events.len() as i64 + 1;
-            let events = events.iter().map(|event| A::publication(recorded, event)).collect();
-            outbox::enqueue(tx, &*self.clock, cause, id, first, events).await?;
-        }
-        let row = cause::ActiveModel {
-            id: Set(cause.id),
-            actor: Set(actor_key(&cause.actor)),
-            fingerprint: Set(cause.fingerprint.clone()),
-            aggregate: Set(id),
-            time: Set(self.clock.now().micros()),
-        };
-        cause::Entity::insert(row).exec_without_returning(tx).await?;
-        if let Some(origin) = cause.origin {
-            note_known(tx, [(origin.aggregate, origin.version)]).await?;
-        }
-        Ok(())
-    }
-
-    fn committed(&self, recorded: &Recorded<A>) {
-        self.pokes.committed(recorded.id());
-        // Nobody watching is fine.
-        self.changes.send(recorded.clone()).ok();
+    /// Queues a command and waits for what becomes of it.
+    async fn submit(&self, cause: &Cause, wish: Wish<A>) -> Result<Recorded<A>, Failure> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command { cause: cause.clone(), wish, reply };
+        let gone = || Failure::Unavailable("the store has stopped".into());
+        self.queue.send(command).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
     }
 }
 
@@ -273,71 +223,16 @@ impl<A: Persist> Repository<A> for Store<A> {
         aggregate: A,
         events: Vec<A::Event>,
     ) -> Result<Recorded<A>, Failure> {
-        let now = self.clock.now();
-        let recorded = Recorded {
-            aggregate,
-            revision: 1,
-            version: events.len() as i64,
-            create_time: now,
-            update_time: now,
-        };
-        match self.insert(cause, &recorded, &events).await {
-            Ok(()) => {
-                self.committed(&recorded);
-                Ok(recorded)
-            }
-            Err(WriteError::Unique(words)) => self.after_conflict(cause, &words).await,
-            Err(WriteError::Failed(failure)) => Err(failure),
-        }
+        self.submit(cause, Wish::Create(aggregate, events)).await
     }
 
     async fn change(
         &self,
         cause: &Cause,
         id: Uuid,
-        decide: impl FnOnce(&mut Recorded<A>) -> Result<Vec<A::Event>, Rejection> + Send + 'static,
+        decision: impl Fn(&mut Recorded<A>) -> Result<Vec<A::Event>, Rejection> + Send + Sync + 'static,
     ) -> Result<Recorded<A>, Failure> {
-        let tx = self.db.begin().await.map_err(failure)?;
-        let mut query = A::Entity::find().filter(id_is(id)).filter(A::open_to(&cause.actor));
-        if self.db.backend() == DbBackend::Postgres {
-            query = query.lock_exclusive();
-        }
-        let row = query.one(&tx).await.map_err(failure)?;
-        let row = row.ok_or_else(|| A::not_found(id))?;
-        let before = A::from_row(row).map_err(internal)?;
-        if self.effect_of(&tx, cause).await?.is_some_and(|changed| changed == id) {
-            return Ok(before);
-        }
-
-        let mut after = before.clone();
-        let events = decide(&mut after)?;
-        let changed = !events.is_empty() || after.aggregate != before.aggregate;
-        if changed {
-            after.revision += 1;
-            after.version += events.len() as i64;
-            after.update_time = self.clock.now();
-        }
-        let write = async {
-            if changed {
-                let update = A::Entity::update_many()
-                    .set(A::to_row(&after))
-                    .filter(id_is(id))
-                    .filter(Expr::col("revision").eq(before.revision));
-                if update.exec(&tx).await?.rows_affected != 1 {
-                    return Err(WriteError::Failed(Failure::Unavailable("row changed".into())));
-                }
-            }
-            self.write_history(&tx, cause, &after, &events).await?;
-            Ok(tx.commit().await?)
-        };
-        match write.await {
-            Ok(()) => {
-                self.committed(&after);
-                Ok(after)
-            }
-            Err(WriteError::Unique(words)) => self.after_conflict(cause, &words).await,
-            Err(WriteError::Failed(failure)) => Err(failure),
-        }
+        self.submit(cause, Wish::Change(id, Box::new(decision))).await
     }
 
     async fn get(&self, actor: &Actor, id: Uuid) -> Result<Recorded<A>, Failure> {

@@ -10,6 +10,7 @@ use kernel::{
     Actor, AllocationId, Clock, CustomerId, DrivingId, Failure, Money, Role, Timestamp, Uuid,
 };
 use platform::broker::{Broker, BrokerConfig, Delivery};
+use platform::consumer::Known;
 use platform::consumer::Policies as _;
 use platform::db::{Db, DbConfig};
 use platform::outbox::{Pokes, row};
@@ -150,7 +151,7 @@ impl House {
         let (tasks, clock) = (Shutdown::new(), Arc::new(Hand::default()));
         let store = {
             let pokes = Pokes::start(NAME, &broker, Uuid::nil(), &tasks);
-            Store::new(db.clone(), clock.clone(), pokes)
+            Store::start(db.clone(), clock.clone(), pokes, Known::default(), &tasks)
         };
         let provider = Arc::new(Simulator::default());
         let asked = Box::new(provider.clone());

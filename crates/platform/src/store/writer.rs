@@ -1,0 +1,338 @@
+//! Many commands, one transaction.
+//!
+//! Commands queue up while a transaction is under way, and all that wait share the next one: one
+//! statement for their rows, one for their events, one for their causes, one commit. Nobody waits
+//! for company, and whoever is alone is committed alone. When the transaction of many fails for a
+//! reason that one of them may have brought along, each gets a transaction of its own, and decides
+//! anew.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use kernel::{Cause, Clock, Failure, Recorded, Rejection, Uuid};
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    DatabaseTransaction, DbBackend, ExprTrait, Iterable, Order, QueryOrder, QuerySelect,
+};
+use sea_orm::{IdenStatic, Set};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::{Persist, cause, note_known};
+use crate::consumer::Known;
+use crate::db::{Db, WriteError, failure, id_is, internal};
+use crate::outbox::{self, Pokes, chain};
+use crate::shutdown::Shutdown;
+
+/// At most this many commands share a transaction.
+const BATCH: usize = 64;
+
+/// What is to be decided about an aggregate on record. It may be asked more than once.
+pub(super) type Decision<A> = Box<
+    dyn Fn(&mut Recorded<A>) -> Result<Vec<<A as kernel::Aggregate>::Event>, Rejection>
+        + Send
+        + Sync,
+>;
+
+/// What a command wants.
+pub(super) enum Wish<A: Persist> {
+    /// A new aggregate, and what happened with it.
+    Create(A, Vec<A::Event>),
+    /// A decision of this one.
+    Change(Uuid, Decision<A>),
+}
+
+/// A command that waits for its transaction.
+pub(super) struct Command<A: Persist> {
+    pub(super) cause: Cause,
+    pub(super) wish: Wish<A>,
+    pub(super) reply: oneshot::Sender<Result<Recorded<A>, Failure>>,
+}
+
+/// Commits the commands of one context.
+pub(super) struct Writer<A: Persist> {
+    pub(super) db: Db,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) pokes: Pokes,
+    pub(super) known: Known,
+    pub(super) changes: broadcast::Sender<Recorded<A>>,
+}
+
+/// What became of one command: the aggregate as it is then, and whether it has changed.
+type Decided<A> = Result<(Recorded<A>, bool), Rejection>;
+
+impl<A: Persist> Writer<A> {
+    /// Runs until shutdown.
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<Command<A>>, tasks: Shutdown) {
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                count = queue.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                () = tasks.cancelled() => return,
+            }
+            // Nobody waits any longer for some of them; what has not begun need not begin.
+            batch.retain(|command| !command.reply.is_closed());
+            self.commit(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    async fn commit(&self, batch: Vec<Command<A>>) {
+        match self.transact(&batch).await {
+            Ok(decided) => self.answer(batch, decided),
+            Err(WriteError::Failed(failure @ Failure::Unavailable(_))) => {
+                let why = chain(&failure);
+                for command in batch {
+                    let failure = Failure::Unavailable(why.clone().into());
+                    command.reply.send(Err(failure)).ok();
+                }
+            }
+            Err(error) if batch.len() == 1 => {
+                for command in batch {
+                    let outcome = match &error {
+                        WriteError::Unique(words) => {
+                            self.after_conflict(&command.cause, words).await
+                        }
+                        WriteError::Failed(failure) => {
+                            Err(Failure::Internal(chain(failure).into()))
+                        }
+                    };
+                    command.reply.send(outcome).ok();
+                }
+            }
+            Err(_) => {
+                for command in batch {
+                    Box::pin(self.commit(vec![command])).await;
+                }
+            }
+        }
+    }
+
+    /// Tells everybody what is committed now.
+    fn answer(&self, batch: Vec<Command<A>>, decided: Vec<Decided<A>>) {
+        for (command, decided) in batch.into_iter().zip(decided) {
+            if let (Ok(_), Some(origin)) = (&decided, command.cause.origin) {
+                self.known.note(origin.aggregate, origin.version);
+            }
+            if let Ok((recorded, true)) = &decided {
+                self.pokes.committed(recorded.id());
+                // Nobody watching is fine.
+                self.changes.send(recorded.clone()).ok();
+            }
+            let outcome = decided.map(|(recorded, _)| recorded).map_err(Failure::from);
+            command.reply.send(outcome).ok();
+        }
+    }
+
+    /// Loads, decides, writes, commits.
+    async fn transact(&self, batch: &[Command<A>]) -> Result<Vec<Decided<A>>, WriteError> {
+        let tx = self.db.begin().await?;
+        let mut desk = Desk::new(&*self.clock);
+        let wanted: BTreeSet<Uuid> = batch.iter().filter_map(Command::target).collect();
+        if !wanted.is_empty() {
+            desk.load(&tx, self.db.backend(), wanted, batch).await?;
+        }
+        let decided = batch.iter().map(|command| desk.take(command)).collect::<Result<_, _>>()?;
+        desk.write(&tx).await?;
+        tx.commit().await?;
+        Ok(decided)
+    }
+
+    /// The aggregate on record after a cause whose effect ran into a unique constraint: its own
+    /// cause (it was here before) or a rule of the domain.
+    async fn after_conflict(&self, cause: &Cause, words: &str) -> Result<Recorded<A>, Failure> {
+        let key = (cause.id, super::actor_key(&cause.actor));
+        let spent = cause::Entity::find_by_id(key).one(self.db.writer()).await.map_err(failure)?;
+        let Some(spent) = spent else {
+            return Err(match A::conflict(words) {
+                Some(rejection) => rejection.into(),
+                None => Failure::Internal(words.into()),
+            });
+        };
+        if spent.fingerprint != cause.fingerprint {
+            return Err(reused(cause).into());
+        }
+        let found = A::Entity::find().filter(id_is(spent.aggregate)).one(self.db.writer()).await;
+        let row = found.map_err(failure)?.ok_or_else(|| A::not_found(spent.aggregate))?;
+        A::from_row(row).map_err(internal)
+    }
+}
+
+impl<A: Persist> Command<A> {
+    /// Which aggregate on record it is about.
+    fn target(&self) -> Option<Uuid> {
+        match self.wish {
+            Wish::Create(..) => None,
+            Wish::Change(id, _) => Some(id),
+        }
+    }
+}
+
+/// An aggregate after a decision: what happened to it, and whether anything has changed.
+struct After<A: Persist> {
+    recorded: Recorded<A>,
+    events: Vec<A::Event>,
+    changed: bool,
+}
+
+/// The aggregates and causes of one transaction, and what is to be written at its end.
+struct Desk<'a, A: Persist> {
+    clock: &'a dyn Clock,
+    at_hand: HashMap<Uuid, Recorded<A>>,
+    spent: HashMap<(Uuid, String), (String, Uuid)>,
+    changed: BTreeSet<Uuid>,
+    events: Vec<outbox::row::ActiveModel>,
+    causes: Vec<cause::ActiveModel>,
+    known: HashMap<Uuid, i64>,
+}
+
+impl<'a, A: Persist> Desk<'a, A> {
+    fn new(clock: &'a dyn Clock) -> Desk<'a, A> {
+        Desk {
+            clock,
+            at_hand: HashMap::new(),
+            spent: HashMap::new(),
+            changed: BTreeSet::new(),
+            events: Vec::new(),
+            causes: Vec::new(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// Locks the aggregates that the commands are about, in the order of their ids, and finds the
+    /// causes that have had their effect.
+    async fn load(
+        &mut self,
+        tx: &DatabaseTransaction,
+        backend: DbBackend,
+        wanted: BTreeSet<Uuid>,
+        batch: &[Command<A>],
+    ) -> Result<(), WriteError> {
+        let mut query = A::Entity::find()
+            .filter(Expr::col("id").is_in(wanted))
+            .order_by(Expr::col("id"), Order::Asc);
+        if backend == DbBackend::Postgres {
+            query = query.lock_exclusive();
+        }
+        for row in query.all(tx).await? {
+            let recorded = A::from_row(row).map_err(|error| WriteError::Failed(internal(error)))?;
+            self.at_hand.insert(recorded.id(), recorded);
+        }
+        let causes = batch.iter().map(|command| command.cause.id);
+        let spent = cause::Entity::find().filter(cause::Column::Id.is_in(causes)).all(tx).await?;
+        self.spent = spent
+            .into_iter()
+            .map(|spent| ((spent.id, spent.actor), (spent.fingerprint, spent.aggregate)))
+            .collect();
+        Ok(())
+    }
+
+    /// Lets one command decide.
+    fn take(&mut self, command: &Command<A>) -> Result<Decided<A>, WriteError> {
+        let Command { cause, wish, .. } = command;
+        let key = (cause.id, super::actor_key(&cause.actor));
+        if let Some((fingerprint, aggregate)) = self.spent.get(&key) {
+            if *fingerprint != cause.fingerprint {
+                return Ok(Err(reused(cause)));
+            }
+            return match (wish, self.at_hand.get(aggregate)) {
+                (Wish::Change(id, _), Some(recorded)) if id == aggregate => {
+                    Ok(Ok((recorded.clone(), false)))
+                }
+                (Wish::Create(..), Some(recorded)) => Ok(Ok((recorded.clone(), false))),
+                // What it has changed is not at hand: to be found after the conflict.
+                _ => Err(WriteError::Unique("cause".to_owned())),
+            };
+        }
+        let After { recorded, events, changed } = match self.decide(cause, wish) {
+            Ok(after) => after,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let id = recorded.id();
+        let publications = events.iter().map(|event| A::publication(&recorded, event));
+        let first = recorded.version - events.len() as i64 + 1;
+        self.events.extend(outbox::rows(self.clock, cause, id, first, publications));
+        self.causes.push(cause::ActiveModel {
+            id: Set(cause.id),
+            actor: Set(key.1.clone()),
+            fingerprint: Set(cause.fingerprint.clone()),
+            aggregate: Set(id),
+            time: Set(self.clock.now().micros()),
+        });
+        if let Some(origin) = cause.origin {
+            let known = self.known.entry(origin.aggregate).or_default();
+            *known = Ord::max(origin.version, *known);
+        }
+        self.spent.insert(key, (cause.fingerprint.clone(), id));
+        if changed {
+            self.changed.insert(id);
+        }
+        self.at_hand.insert(id, recorded.clone());
+        Ok(Ok((recorded, changed)))
+    }
+
+    /// The decision itself.
+    fn decide(&self, cause: &Cause, wish: &Wish<A>) -> Result<After<A>, Rejection> {
+        let now = self.clock.now();
+        match wish {
+            Wish::Create(aggregate, events) => {
+                let recorded = Recorded {
+                    aggregate: aggregate.clone(),
+                    revision: 1,
+                    version: events.len() as i64,
+                    create_time: now,
+                    update_time: now,
+                };
+                Ok(After { recorded, events: events.clone(), changed: true })
+            }
+            Wish::Change(id, decision) => {
+                let before = self.at_hand.get(id).filter(|it| it.open_to(&cause.actor));
+                let before = before.ok_or_else(|| A::not_found(*id))?;
+                let mut after = before.clone();
+                let events = decision(&mut after)?;
+                let changed = !events.is_empty() || after.aggregate != before.aggregate;
+                if changed {
+                    after.revision += 1;
+                    after.version += events.len() as i64;
+                    after.update_time = now;
+                }
+                Ok(After { recorded: after, events, changed })
+            }
+        }
+    }
+
+    /// Writes, in this order: the rows, their events, the causes, what is known of neighbours.
+    async fn write(self, tx: &DatabaseTransaction) -> Result<(), WriteError> {
+        let rows = self.changed.iter().filter_map(|id| self.at_hand.get(id)).map(A::to_row);
+        let rows: Vec<_> = rows.collect();
+        if !rows.is_empty() {
+            let count = rows.len() as u64;
+            let columns = <A::Entity as EntityTrait>::Column::iter();
+            let newer = Expr::col((A::Entity::default(), "revision"))
+                .lt(Expr::col(("excluded", "revision")));
+            let upsert = OnConflict::column("id")
+                .update_columns(columns.filter(|column| column.as_str() != "id"))
+                .action_and_where(newer)
+                .to_owned();
+            let written = A::Entity::insert_many(rows).on_conflict(upsert);
+            if written.exec_without_returning(tx).await? != count {
+                return Err(WriteError::Failed(Failure::Unavailable("a row has changed".into())));
+            }
+        }
+        if !self.events.is_empty() {
+            outbox::row::Entity::insert_many(self.events).exec_without_returning(tx).await?;
+        }
+        if !self.causes.is_empty() {
+            cause::Entity::insert_many(self.causes).exec_without_returning(tx).await?;
+        }
+        if !self.known.is_empty() {
+            note_known(tx, self.known).await?;
+        }
+        Ok(())
+    }
+}
+
+fn reused(cause: &Cause) -> Rejection {
+    let message = format!("request id {} was used for another request", cause.id);
+    Rejection::already_exists("REQUEST_ID_REUSED", message)
+}
