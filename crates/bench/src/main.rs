@@ -24,14 +24,16 @@ mod rides;
 mod stats;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 
 use city::City;
+use pgbench::Pgbench;
 use report::Report;
+use requests::Others;
 
 /// What went wrong; nobody handles it but the person who reads it.
 pub(crate) type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
@@ -60,10 +62,6 @@ pub(crate) struct Options {
     /// Drivers, and so rides under way, at most.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     drivers: u32,
-    /// Freeze the other contexts while RequestAllocation is measured: what the path itself can do
-    /// when nobody works on its events at the same time.
-    #[arg(long)]
-    alone: bool,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -77,9 +75,9 @@ impl Options {
         Duration::from_secs(self.seconds.into())
     }
 
-    /// Long after everything should have ended: each of three measurements, and working it off.
+    /// Long after everything should have ended: each of four measurements, and working it off.
     fn limit(&self) -> Duration {
-        Duration::from_secs(300) + (self.round() + Duration::from_secs(60)) * 3 * self.rounds
+        Duration::from_secs(300) + (self.round() + Duration::from_secs(60)) * 4 * self.rounds
     }
 }
 
@@ -99,7 +97,8 @@ async fn run(options: &Options) -> Result<()> {
     let binary = binary::find(options.binary.as_deref())?;
     eprintln!("starting a mesh of {}", binary.display());
     let mut city = City::start(&binary).await?;
-    let measured = tokio::time::timeout(options.limit(), measure(&mut city, options)).await;
+    let measured =
+        tokio::time::timeout(options.limit(), measure(&mut city, &binary, options)).await;
     let report = match measured.unwrap_or_else(|_| Err("it took far too long".into())) {
         Ok(report) => report,
         Err(error) => {
@@ -115,17 +114,20 @@ async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn measure(city: &mut City, options: &Options) -> Result<Report> {
+async fn measure(city: &mut City, binary: &Path, options: &Options) -> Result<Report> {
     let ready_ms = city.ready_times().await;
     city.settle().await?;
     let idle_mb = city.resident_mb()?;
     // Rides first: requests leave customers behind who wait for drivers that never come.
     let (rides, view) = rides::measure(city, options).await?;
-    let requests = requests::measure(city, options).await?;
+    let pgbench = Pgbench::prepare(&mut city.mesh, binary).await?;
+    let path = requests::measure(city, &pgbench, options, Others::Frozen).await?;
+    let requests = requests::measure(city, &pgbench, options, Others::AtWork).await?;
     let loaded_mb = city.resident_mb()?;
     let cores = std::thread::available_parallelism()?.get();
     let goals = Vec::new();
-    let mut report = Report { cores, requests, rides, view, idle_mb, loaded_mb, ready_ms, goals };
+    let mut report =
+        Report { cores, path, requests, rides, view, idle_mb, loaded_mb, ready_ms, goals };
     report.judge();
     Ok(report)
 }

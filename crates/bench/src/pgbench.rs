@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use platform::db::{Db, DbConfig};
 use prost::Message as _;
 use prost_types::Timestamp;
 use proto::allocation::v1::AllocationRequested;
@@ -44,12 +43,16 @@ pub(crate) struct Transactions {
 
 impl Pgbench {
     /// Makes the database and the script.
-    pub(crate) async fn prepare(mesh: &mut Mesh) -> Result<Pgbench> {
+    pub(crate) async fn prepare(mesh: &mut Mesh, binary: &Path) -> Result<Pgbench> {
         let postgres = mesh.postgres();
         let program = postgres.program("pgbench").ok_or("this Postgres came without pgbench")?;
         let database = postgres.database("pgbench").await?;
-        let config = DbConfig { url: database.clone(), max_connections: 1 };
-        Db::connect(&config).await?.migrate::<allocation::migration::Migrations>().await?;
+        let mut migrate = Command::new(binary);
+        migrate.args(["migrate", "allocation"]).env("TAXI_DATABASE__ALLOCATION__URL", &database);
+        let migrated = migrate.output().await?;
+        if !migrated.status.success() {
+            return Err(String::from_utf8_lossy(&migrated.stderr).into());
+        }
         let script = NamedTempFile::with_suffix(".sql")?;
         std::fs::write(script.path(), script_text())?;
         Ok(Pgbench { program, database, script })

@@ -5,7 +5,7 @@ use std::fmt::{self, Formatter};
 
 use serde::Serialize;
 
-use crate::requests::Requests;
+use crate::requests::{Others, Requests};
 use crate::rides::{Rides, View};
 use crate::stats::{Latency, Rounds};
 
@@ -16,6 +16,7 @@ pub(crate) type Memory = BTreeMap<&'static str, f64>;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) cores: usize,
+    pub(crate) path: Requests,
     pub(crate) requests: Requests,
     pub(crate) rides: Rides,
     pub(crate) view: View,
@@ -37,7 +38,7 @@ pub(crate) struct Goal {
 impl Report {
     /// Compares with what is wanted.
     pub(crate) fn judge(&mut self) {
-        let (ratio, ready) = (self.requests.ratio, self.ready_ms.median);
+        let (ratio, ready) = (self.path.ratio, self.ready_ms.median);
         let idle = self.idle_mb.values().copied().fold(0.0, f64::max);
         let p99 = self.view.latency.p99_ms;
         // A view that never came has no latency, but it is no success.
@@ -54,21 +55,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Report { requests, rides, view, .. } = self;
+        let Report { path, requests, rides, view, .. } = self;
         writeln!(f, "\non {} cores, Postgres with fsync and synchronous_commit", self.cores)?;
 
-        let others = if requests.alone { "others frozen" } else { "all contexts at work" };
-        writeln!(f, "\nRequestAllocation, {} streams, {others}", requests.streams)?;
-        row(f, "taxi", &requests.calls_per_second, "calls/s")?;
-        row(f, "pgbench, same SQL, 16 clients", &requests.pgbench_per_second, "tx/s")?;
-        latency(f, "taxi", requests.latency, requests.failed)?;
-        row(f, "pgbench mean", &requests.pgbench_mean_ms, "ms")?;
-
-        writeln!(f, "\nCPU of one of them, with all its consequences")?;
-        row(f, "taxi serve allocation", &requests.cpu_us.allocation, "us")?;
-        row(f, "all taxi serve", &requests.cpu_us.contexts, "us")?;
-        row(f, "Postgres", &requests.cpu_us.postgres, "us")?;
-        row(f, "Postgres under pgbench", &requests.cpu_us.pgbench_postgres, "us")?;
+        flood(f, path)?;
+        flood(f, requests)?;
 
         writeln!(f, "\nWhole rides, request to payment, {} drivers", rides.drivers)?;
         row(f, "taxi", &rides.per_second, "rides/s")?;
@@ -92,6 +83,22 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+fn flood(f: &mut Formatter<'_>, requests: &Requests) -> fmt::Result {
+    let others = match requests.others {
+        Others::Frozen => "allocation alone",
+        Others::AtWork => "all contexts at work on the same cores",
+    };
+    writeln!(f, "\nRequestAllocation, {} streams, {others}", requests.streams)?;
+    row(f, "taxi", &requests.calls_per_second, "calls/s")?;
+    row(f, "pgbench, same SQL, 16 clients", &requests.pgbench_per_second, "tx/s")?;
+    latency(f, "taxi", requests.latency, requests.failed)?;
+    row(f, "pgbench mean", &requests.pgbench_mean_ms, "ms")?;
+    row(f, "CPU: taxi serve allocation", &requests.cpu_us.allocation, "us")?;
+    row(f, "CPU: all taxi serve", &requests.cpu_us.contexts, "us")?;
+    row(f, "CPU: Postgres", &requests.cpu_us.postgres, "us")?;
+    row(f, "CPU: Postgres under pgbench", &requests.cpu_us.pgbench_postgres, "us")
 }
 
 /// A median, and the rounds behind it.

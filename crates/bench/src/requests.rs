@@ -16,15 +16,23 @@ use crate::{Options, Result};
 
 const WARM_UP: Duration = Duration::from_secs(2);
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
-/// Those who work on the events of the requests, unless they are frozen.
+/// What those do who work on the events of the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Others {
+    /// Nothing: as nobody works on what pgbench writes. Compares like with like.
+    Frozen,
+    /// What they always do, on the same cores.
+    AtWork,
+}
+
+/// Those who work on the events of the requests.
 const OTHERS: [&str; 4] = ["driving", "payment", "dashboard", "message"];
 
 /// What was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Requests {
     pub(crate) streams: u32,
-    /// Whether the other contexts were frozen.
-    pub(crate) alone: bool,
+    pub(crate) others: Others,
     pub(crate) calls_per_second: Rounds,
     pub(crate) pgbench_per_second: Rounds,
     /// Of the medians.
@@ -56,27 +64,36 @@ struct Calls {
 }
 
 /// Measures in turns.
-pub(crate) async fn measure(city: &mut City, options: &Options) -> Result<Requests> {
-    let pgbench = Pgbench::prepare(&mut city.mesh).await?;
+pub(crate) async fn measure(
+    city: &mut City,
+    pgbench: &Pgbench,
+    options: &Options,
+    others: Others,
+) -> Result<Requests> {
     eprintln!("requests: warming up");
-    calls(city, options, WARM_UP).await?;
-    rival(city, &pgbench, WARM_UP).await?;
+    calls(city, options, others, WARM_UP).await?;
+    rival(city, pgbench, WARM_UP).await?;
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for n in 1..=options.rounds {
         if n % 2 == 0 {
-            theirs.push(rival(city, &pgbench, options.round()).await?);
+            theirs.push(rival(city, pgbench, options.round()).await?);
         }
-        ours.push(calls(city, options, options.round()).await?);
+        ours.push(calls(city, options, others, options.round()).await?);
         if n % 2 == 1 {
-            theirs.push(rival(city, &pgbench, options.round()).await?);
+            theirs.push(rival(city, pgbench, options.round()).await?);
         }
         eprintln!("requests: round {n} of {}", options.rounds);
     }
-    Ok(summary(options, &ours, &theirs))
+    Ok(summary(options, others, &ours, &theirs))
 }
 
-fn summary(options: &Options, ours: &[Calls], theirs: &[(Transactions, Duration)]) -> Requests {
+fn summary(
+    options: &Options,
+    others: Others,
+    ours: &[Calls],
+    theirs: &[(Transactions, Duration)],
+) -> Requests {
     let each = |of: fn(&Cpu) -> Duration| {
         Rounds::of(ours.iter().map(|calls| micros_each(of(&calls.cpu), calls.latencies.len())))
     };
@@ -85,7 +102,7 @@ fn summary(options: &Options, ours: &[Calls], theirs: &[(Transactions, Duration)
     let pgbench_per_second = Rounds::of(theirs.iter().map(|(all, _)| all.per_second));
     Requests {
         streams: options.streams,
-        alone: options.alone,
+        others,
         ratio: calls_per_second.median / pgbench_per_second.median,
         calls_per_second,
         pgbench_per_second,
@@ -111,8 +128,13 @@ async fn rival(city: &City, pgbench: &Pgbench, time: Duration) -> Result<(Transa
 }
 
 /// All streams call for a while; returns when what they asked for has had its consequences.
-async fn calls(city: &mut City, options: &Options, time: Duration) -> Result<Calls> {
-    if options.alone {
+async fn calls(
+    city: &mut City,
+    options: &Options,
+    others: Others,
+    time: Duration,
+) -> Result<Calls> {
+    if others == Others::Frozen {
         OTHERS.into_iter().for_each(|context| city.mesh.freeze(context));
     }
     let before = city.cpu()?;
@@ -130,7 +152,7 @@ async fn calls(city: &mut City, options: &Options, time: Duration) -> Result<Cal
     }
     city.settle().await?;
     all.cpu = city.cpu()? - before;
-    if options.alone {
+    if others == Others::Frozen {
         OTHERS.into_iter().for_each(|context| city.mesh.thaw(context));
         city.settle().await?;
     }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::{Aggregate, Clock, Money, PaymentId, Recorded, Rejection, Role};
+use kernel::{Aggregate, Clock, Failure, Money, PaymentId, Recorded, Rejection, Role};
 use platform::auth::Access;
 use platform::call::{Call, consistency_token, reply};
 use platform::page::{next_page_token, page_request};
 use platform::server::{MAX_MESSAGE_BYTES, Routes};
 use platform::status::status;
+use platform::telemetry;
 use proto::payment::v1 as wire;
 use proto::words;
 use tonic::{Request, Response, Status};
@@ -52,7 +53,17 @@ impl PaymentService for Grpc {
         let cause = call.cause("PayFee", &request_id, &body, &*self.clock).map_err(status)?;
         let fee = parse_fee(&body).map_err(status)?;
         let until = call.deadline.map(|at| at.checked_sub(ANSWER_TIME).unwrap_or(at));
-        self.payments.pay(&cause, fee, until).await.map(answer).map_err(status)
+        // What has begun comes to its end, also when the caller hangs up: a payment left in flight
+        // would have to wait for its claim to run out.
+        let (payments, trace) = (self.payments.clone(), call.trace);
+        let work = async move {
+            let paid = payments.pay(&cause, fee, until);
+            telemetry::in_trace(trace.as_deref(), paid).await
+        };
+        let paid = tokio::spawn(work).await;
+        paid.unwrap_or_else(|error| Err(Failure::Internal(error.into())))
+            .map(answer)
+            .map_err(status)
     }
 
     async fn get_payment(

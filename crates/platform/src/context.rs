@@ -11,9 +11,12 @@ use crate::broker::Broker;
 use crate::consumer::{Consumer, Known, Policies, SqlInbox};
 use crate::db::{Db, failure, uuid_type};
 use crate::lease::Lease;
-use crate::outbox::{Pokes, Relay, chain};
+use crate::outbox::{self, Pokes, Relay, chain};
 use crate::shutdown::Shutdown;
 use crate::store::{Persist, Store};
+
+/// How often events that were sent long ago are deleted.
+const PRUNE_PERIOD: Duration = Duration::from_secs(60);
 
 /// One context's share of the house: its database, the broker, time, and where to run its tasks.
 #[derive(Clone)]
@@ -57,6 +60,11 @@ impl Context {
             lease: self.lease("relay"),
         };
         self.tasks.spawn("relay", relay.run(self.tasks.clone()));
+        let (db, clock) = (self.db.clone(), self.clock.clone());
+        self.every(PRUNE_PERIOD, "prune", move || {
+            let (db, clock) = (db.clone(), clock.clone());
+            async move { outbox::prune(&db, &*clock).await }
+        });
         let (clock, known) = (self.clock.clone(), self.known.clone());
         Store::start(self.db.clone(), clock, pokes, known, &self.tasks)
     }
@@ -132,12 +140,11 @@ impl MigrationTrait for HouseTables {
         };
         db.execute_unprepared(&format!(
             "CREATE TABLE outbox (
-                id {serial}, event {uuid} NOT NULL UNIQUE, aggregate {uuid} NOT NULL,
+                id {serial}, event {uuid} NOT NULL, aggregate {uuid} NOT NULL,
                 version bigint NOT NULL, kind text NOT NULL, correlation {uuid} NOT NULL,
                 causation {uuid} NOT NULL, trace text, time bigint NOT NULL,
                 payload {bytes} NOT NULL, sent_at bigint, UNIQUE (aggregate, version));
             CREATE INDEX outbox_unsent ON outbox (id) WHERE sent_at IS NULL;
-            CREATE INDEX outbox_sent ON outbox (sent_at) WHERE sent_at IS NOT NULL;
             CREATE TABLE cause (
                 id {uuid} NOT NULL, actor text NOT NULL, fingerprint text NOT NULL,
                 aggregate {uuid} NOT NULL, time bigint NOT NULL, PRIMARY KEY (id, actor));

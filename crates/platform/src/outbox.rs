@@ -13,13 +13,13 @@ use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
-use kernel::{Cause, Clock, Timestamp, Uuid};
+use kernel::{Cause, Clock, Failure, Timestamp, Uuid};
 use sea_orm::entity::prelude::*;
-use sea_orm::{Order, QueryOrder, QuerySelect, Set};
+use sea_orm::{Order, QueryOrder, QuerySelect, QueryTrait, Set};
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::broker::{Broker, BrokerError, Delivery};
-use crate::db::Db;
+use crate::db::{Db, failure};
 use crate::lease::{Lease, RENEWAL};
 use crate::shutdown::Shutdown;
 
@@ -225,7 +225,6 @@ impl Relay {
             return Ok(());
         }
         self.broker.stream().await?;
-        self.prune().await?;
         let term = tokio::time::Instant::now();
         while term.elapsed() < RENEWAL {
             if self.publish_batch().await? < BATCH {
@@ -298,14 +297,27 @@ impl Relay {
             .await
             .map(|_| ())
     }
+}
 
-    async fn prune(&self) -> Result<(), DbErr> {
-        let old = self.clock.now().minus(KEEP).micros();
-        row::Entity::delete_many()
+/// Deletes what was sent long ago, oldest first, a batch at a time.
+pub(crate) async fn prune(db: &Db, clock: &dyn Clock) -> Result<(), Failure> {
+    let old = clock.now().minus(KEEP).micros();
+    loop {
+        let oldest = row::Entity::find()
+            .select_only()
+            .column(row::Column::Id)
+            .order_by(row::Column::Id, Order::Asc)
+            .limit(BATCH)
+            .into_query();
+        let pruned = row::Entity::delete_many()
+            .filter(row::Column::Id.in_subquery(oldest))
             .filter(row::Column::SentAt.lt(old))
-            .exec(self.db.writer())
+            .exec(db.writer())
             .await
-            .map(|_| ())
+            .map_err(failure)?;
+        if pruned.rows_affected < BATCH {
+            return Ok(());
+        }
     }
 }
 
