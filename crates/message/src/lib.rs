@@ -94,7 +94,9 @@ mod tests {
     use proto::allocation::v1::AllocationRequested;
 
     use super::*;
-    use crate::testing::{Nats, PATIENCE, StoppedClock, event, requested};
+    use testkit::TestClock;
+
+    use crate::testing::{NOW, Nats, PATIENCE, event, requested};
 
     #[tokio::test]
     async fn what_is_in_the_stream_is_told_or_parked() {
@@ -107,7 +109,7 @@ mod tests {
 
         let tasks = Shutdown::new();
         let config = Config { bucket: "TEST".to_owned() };
-        start(&nats.broker, Arc::new(StoppedClock), &tasks, config);
+        start(&nats.broker, Arc::new(TestClock::at(NOW)), &tasks, config);
 
         let inbox = nats.inbox();
         let told = || async {

@@ -183,13 +183,15 @@ mod tests {
     use proto::message::v1::message::Template;
 
     use super::*;
-    use crate::testing::{NOW, Nats, RIDE, StoppedClock, event, requested};
+    use testkit::TestClock;
+
+    use crate::testing::{NOW, Nats, RIDE, event, requested};
 
     fn telling(nats: &Nats) -> Telling {
         Telling {
             inbox: nats.inbox(),
             languages: Languages::new(nats.broker.clone()),
-            clock: Arc::new(StoppedClock),
+            clock: Arc::new(TestClock::at(NOW)),
         }
     }
 
@@ -275,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_parked_event_is_kept_with_its_reason() {
         let nats = Nats::start().await;
-        let parking = Parking { bucket: nats.bucket("P"), clock: Arc::new(StoppedClock) };
+        let parking = Parking { bucket: nats.bucket("P"), clock: Arc::new(TestClock::at(NOW)) };
         let broken = event(7, &requested("ko"));
         parking.park(&broken, "no destination").await.expect("parked");
         parking.park(&broken, "again").await.expect("parked before");

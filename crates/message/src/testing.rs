@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use kernel::{Clock, Timestamp, Uuid};
+use kernel::{Timestamp, Uuid};
 use platform::broker::{Broker, BrokerConfig, Delivery};
 use platform::nats_server::{NatsServer, Options};
 use prost::{Message, Name};
@@ -137,18 +137,5 @@ pub(crate) fn requested(language: &str) -> AllocationRequested {
         destination: Some(Place { address: "서울역".to_owned(), location: None }),
         language: language.to_owned(),
         ..Default::default()
-    }
-}
-
-/// A clock that always shows the same time.
-pub(crate) struct StoppedClock;
-
-impl Clock for StoppedClock {
-    fn now(&self) -> Timestamp {
-        NOW
-    }
-
-    fn new_id(&self) -> Uuid {
-        Uuid::nil()
     }
 }

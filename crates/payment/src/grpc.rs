@@ -107,7 +107,7 @@ impl PaymentService for Grpc {
     }
 }
 
-fn parse_fee(body: &wire::PayFeeRequest) -> Result<Fee, Rejection> {
+pub(crate) fn parse_fee(body: &wire::PayFeeRequest) -> Result<Fee, Rejection> {
     Fee::new(
         parse_name("driving", &body.driving)?,
         parse_name("allocation", &body.allocation)?,

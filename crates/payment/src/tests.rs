@@ -132,8 +132,8 @@ async fn an_attempt_that_dies_is_taken_over_after_its_term() {
         house.provider.is([Mood::TakesItsTime; 3]);
         for ride in [1, 2] {
             tokio::select! {
-                answer = house.pay(fee(ride, ride)) => panic!("{answer:?}"),
-                // Whoever was asking is gone.
+                answer = house.pay_here(fee(ride, ride)) => panic!("{answer:?}"),
+                // The process is gone.
                 () = house.provider.charged.notified() => {}
             }
         }
@@ -147,6 +147,25 @@ async fn an_attempt_that_dies_is_taken_over_after_its_term() {
         assert_eq!(house.after(Duration::ZERO).await, 1, "the other one is the reconciler's");
         assert_eq!(house.pay(fee(2, 2)).await.expect("an answer").state(), State::Approved);
         assert_eq!(house.provider.counts(), (4, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_does_not_stop_the_charge() {
+    everywhere(async |house| {
+        house.provider.is([Mood::TakesItsTime]);
+        tokio::select! {
+            answer = house.pay(fee(1, 1)) => panic!("{answer:?}"),
+            () = house.provider.charged.notified() => {}
+        }
+        house.provider.answers.notify_one();
+        testkit::eventually(SECOND * 10, || async {
+            let payment = house.pay(fee(1, 1)).await.expect("an answer");
+            let paid = (payment.state(), payment.attempt_count);
+            if paid == (State::Approved, 1) { Ok(()) } else { Err(paid) }
+        })
+        .await;
     })
     .await;
 }

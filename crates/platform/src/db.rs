@@ -18,7 +18,7 @@ use serde::Deserialize;
 pub struct DbConfig {
     /// `postgres://user:password@host/database` or `sqlite://path/to/file.db`.
     pub url: String,
-    /// Connections to Postgres; small pools lose the sharing of commits.
+    /// Connections to Postgres for reading; those that write are few and prepared.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
 }
@@ -27,8 +27,9 @@ fn default_connections() -> u32 {
     32
 }
 
-/// The database of one context. SQLite has one writing connection and several reading ones, so that
-/// writers queue in the pool instead of failing with "database is locked".
+/// The database of one context. SQLite has one writing connection, so that writers queue in the pool
+/// instead of failing with "database is locked". Postgres has a few: commands share transactions
+/// anyway, and the statements of few connections stay prepared.
 #[derive(Clone)]
 pub struct Db {
     write: DatabaseConnection,
@@ -38,13 +39,11 @@ pub struct Db {
 impl Db {
     /// Prepares to connect. Only a malformed URL fails: a database that is away is waited for.
     pub async fn connect(config: &DbConfig) -> Result<Db, DbErr> {
-        if config.url.starts_with("sqlite:") {
-            let write = Database::connect(options(config, 1)).await?;
-            let read = Database::connect(options(config, 4)).await?;
-            return Ok(Db { write, read });
-        }
-        let pool = Database::connect(options(config, config.max_connections)).await?;
-        Ok(Db { write: pool.clone(), read: pool })
+        let sqlite = config.url.starts_with("sqlite:");
+        let (writers, readers) = if sqlite { (1, 4) } else { (4, config.max_connections) };
+        let write = Database::connect(options(config, writers)).await?;
+        let read = Database::connect(options(config, readers)).await?;
+        Ok(Db { write, read })
     }
 
     /// For queries outside a transaction.

@@ -27,32 +27,6 @@ pub type DashboardClient = DashboardServiceClient<Known>;
 /// A client of the message context.
 pub type MessageClient = MessageServiceClient<Known>;
 
-/// What a token allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Asks for a car.
-    Customer,
-    /// Drives one.
-    Driver,
-    /// Sees everything.
-    Operator,
-    /// Another context.
-    Service,
-}
-
-impl Role {
-    /// The OAuth scope.
-    #[must_use]
-    pub const fn scope(self) -> &'static str {
-        match self {
-            Self::Customer => "customer",
-            Self::Driver => "driver",
-            Self::Operator => "operator",
-            Self::Service => "service",
-        }
-    }
-}
-
 /// A token that is sent with each call.
 #[derive(Debug, Clone)]
 pub struct Bearer(MetadataValue<Ascii>);

@@ -4,12 +4,14 @@
 //!   front door; dropping it checks the promises that every test relies on;
 //! * [`Postgres`]: a real server, and a fresh database for each test;
 //! * [`Proxy`]: a TCP connection that can be slowed, silenced, reset and refused;
+//! * [`TestClock`]: time by hand;
 //! * [`eventually`]: the only way to wait. There is no other sleep in a test.
 //!
 //! No child process outlives the test process, however that one ends: see
 //! [`platform::nats_server::Leash`].
 
 mod client;
+mod clock;
 mod eventually;
 mod mesh;
 mod postgres;
@@ -18,9 +20,10 @@ mod proxy;
 
 pub use client::{
     AllocationClient, Bearer, DashboardClient, DrivingClient, Known, MessageClient, PaymentClient,
-    Role,
 };
+pub use clock::TestClock;
 pub use eventually::eventually;
+pub use kernel::Role;
 pub use mesh::{Backing, CONTEXTS, Mesh, RELATIONAL, Ready, nats_server_binary};
 pub use postgres::{Durability, Postgres, PostgresError};
 pub use proxy::{Fault, Proxy};

@@ -23,8 +23,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::client::{
     AllocationClient, Bearer, DashboardClient, DrivingClient, Known, MessageClient, PaymentClient,
-    Role,
 };
+use kernel::Role;
+
 use crate::postgres::{Durability, Postgres, chain, connect};
 use crate::process::{Process, free_port};
 
@@ -277,7 +278,7 @@ impl Mesh {
             ("grant_type", "client_credentials"),
             ("client_id", subject),
             ("client_secret", "dev"),
-            ("scope", role.scope()),
+            ("scope", role.as_str()),
         ];
         let url = format!("{}/oauth2/token", self.ready.gateway);
         let granted = async {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kernel::{Actor, Clock, Failure, Role, Timestamp, Uuid};
+use kernel::{Actor, Failure, Role, Timestamp, Uuid};
 use platform::broker::{Broker, BrokerConfig, Delivery};
 use platform::db::{Db, DbConfig};
 use platform::lease::Lease;
@@ -23,6 +23,7 @@ use proto::google::r#type::Money;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{EntityTrait, Set};
 use tempfile::TempDir;
+use testkit::TestClock;
 use tonic::{Code, Request, Status};
 
 use crate::grpc::Dashboard;
@@ -31,19 +32,7 @@ use crate::query::Queries;
 use crate::{Config, Migrations, NAME};
 
 /// Time stands still: all events happen at their number in seconds.
-struct Frozen;
-
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
-
-impl Clock for Frozen {
-    fn now(&self) -> Timestamp {
-        NOW
-    }
-
-    fn new_id(&self) -> Uuid {
-        Uuid::from_u128(NOW.micros() as u128)
-    }
-}
 
 /// The context without its broker.
 pub(super) struct House {
@@ -79,7 +68,7 @@ impl House {
         };
         let broker = Broker::connect(nowhere, NAME).await.expect("a URL");
         let lease = Lease::new(db.clone(), NAME, Uuid::nil());
-        let clock = Arc::new(Frozen);
+        let clock = Arc::new(TestClock::at(NOW));
         let projection =
             Projection::new(NAME, broker, db.clone(), clock.clone(), lease, DrivingInfos);
         let tasks = Shutdown::new();

@@ -1,7 +1,6 @@
 //! The context without its broker, what happens in it, and callers.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use kernel::{
     PaymentId, Place, Role, Timestamp, Uuid,
 };
 use platform::broker::{Broker, BrokerConfig, Delivery};
-use platform::clock::SystemClock;
 use platform::consumer::Policies as _;
 use platform::context::Context;
 use platform::db::{Db, DbConfig};
@@ -26,6 +24,7 @@ use proto::google::r#type::LatLng;
 use proto::words;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use tempfile::TempDir;
+use testkit::TestClock;
 use tokio::sync::Notify;
 use tonic::{Code, Request, Response, Status};
 use wire::driving_service_server::DrivingService;
@@ -72,25 +71,6 @@ pub(super) fn allocation(n: u128) -> AllocationId {
 
 pub(super) fn payment() -> PaymentId {
     PaymentId(Uuid::from_u128(7))
-}
-
-/// Stands still until somebody moves it; ids are as new as ever.
-pub(super) struct TestClock(AtomicI64);
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::Relaxed))
-    }
-
-    fn new_id(&self) -> Uuid {
-        SystemClock.new_id()
-    }
-}
-
-impl TestClock {
-    pub(super) fn advance(&self, by: Duration) {
-        self.0.store(self.now().plus(by).micros(), Ordering::Relaxed);
-    }
 }
 
 /// Answers as it was told to; without an answer it never does.
@@ -165,7 +145,7 @@ impl House {
             replicas: 1,
         };
         let broker = Broker::connect(nowhere, NAME).await.expect("a URL");
-        let clock = Arc::new(TestClock(AtomicI64::new(1_000_000_000)));
+        let clock = Arc::new(TestClock::at(Timestamp::from_micros(1_000_000_000)));
         let tasks = Shutdown::new();
         let cx = Context::new(NAME, db.clone(), broker, clock.clone(), tasks.clone());
         let till = Till {

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kernel::{
-    Actor, AllocationId, Clock, CustomerId, DrivingId, Failure, Money, Role, Timestamp, Uuid,
-};
+use kernel::{Actor, AllocationId, Clock, CustomerId, DrivingId, Failure, Money, Role, Uuid};
 use platform::broker::{Broker, BrokerConfig, Delivery};
 use platform::consumer::Known;
 use platform::consumer::Policies as _;
@@ -23,11 +21,12 @@ use proto::payment::v1::{PayFeeRequest, Payment};
 use proto::words;
 use sea_orm::{EntityTrait, QueryOrder};
 use tempfile::TempDir;
+use testkit::TestClock;
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
-use crate::app::Payments;
-use crate::grpc::Grpc;
+use crate::app::{Outcome, Payments};
+use crate::grpc::{Grpc, parse_fee};
 use crate::migration::Migrations;
 use crate::policies::Policies;
 use crate::ports::{Charge, Provider, Verdict};
@@ -98,28 +97,11 @@ impl Provider for Arc<Simulator> {
     }
 }
 
-/// Time and ids, by hand.
-#[derive(Default)]
-struct Hand {
-    now: Mutex<Timestamp>,
-    ids: AtomicUsize,
-}
-
-impl Clock for Hand {
-    fn now(&self) -> Timestamp {
-        *self.now.lock().expect("a lock")
-    }
-
-    fn new_id(&self) -> Uuid {
-        Uuid::from_u128(1 << 64 | self.ids.fetch_add(1, Ordering::SeqCst) as u128)
-    }
-}
-
 /// The context without its broker.
 pub(super) struct House {
     pub(super) provider: Arc<Simulator>,
     pub(super) grpc: Grpc,
-    clock: Arc<Hand>,
+    clock: Arc<TestClock>,
     db: Db,
     tasks: Shutdown,
     _files: Option<TempDir>,
@@ -148,7 +130,7 @@ impl House {
             replicas: 1,
         };
         let broker = Broker::connect(nowhere, NAME).await.expect("a URL");
-        let (tasks, clock) = (Shutdown::new(), Arc::new(Hand::default()));
+        let (tasks, clock) = (Shutdown::new(), Arc::new(TestClock::default()));
         let store = {
             let pokes = Pokes::start(NAME, &broker, Uuid::nil(), &tasks);
             Store::start(db.clone(), clock.clone(), pokes, Known::default(), &tasks)
@@ -164,6 +146,12 @@ impl House {
     pub(super) async fn pay(&self, request: PayFeeRequest) -> Result<Payment, Status> {
         let answer = self.grpc.pay_fee(asked(Role::Service, "driving", request)).await;
         answer.map(Response::into_inner)
+    }
+
+    /// The same within this task: to drop it is to kill the process that pays.
+    pub(super) async fn pay_here(&self, request: PayFeeRequest) -> Outcome {
+        let cause = Cause::own(self.clock.new_id(), "driving");
+        self.grpc.payments.pay(&cause, parse_fee(&request)?, None).await
     }
 
     /// Driving says that the ride is over.
@@ -200,8 +188,7 @@ impl House {
 
     /// Lets time pass while no reconciler looks.
     pub(super) fn wait(&self, pause: Duration) {
-        let mut now = self.clock.now.lock().expect("a lock");
-        *now = now.plus(pause);
+        self.clock.advance(pause);
     }
 
     /// The events so far: their names and versions.
