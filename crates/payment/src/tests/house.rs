@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kernel::{Actor, AllocationId, Clock, CustomerId, DrivingId, Failure, Money, Role, Uuid};
+use kernel::{
+    Actor, AllocationId, Cause, Clock, CustomerId, DrivingId, Failure, Money, Role, Uuid,
+};
 use platform::broker::{Broker, BrokerConfig, Delivery};
 use platform::consumer::Known;
 use platform::consumer::Policies as _;
