@@ -40,7 +40,7 @@ impl Allocations {
                 wish.clone(),
                 slot,
                 self.clock.now(),
-                self.config.expire_after(),
+                self.config.expire_after,
             );
             match self.store.create(cause, allocation, events).await {
                 Err(Failure::Rejected(no)) if no == open_allocation_exists(1) => {}

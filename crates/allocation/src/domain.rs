@@ -147,8 +147,9 @@ impl Allocation {
     /// **The cancel rule**: a customer may cancel until the driving starts. Here it is a wish; the
     /// driving decides, and answers with `driving_cancelled` or `driving_cancel_rejected`.
     pub fn cancel(&mut self, reason: String) -> Result<Vec<Event>, Rejection> {
-        if reason.len() > 4 * MAX_REASON || reason.chars().count() > MAX_REASON {
-            let message = format!("must be at most {MAX_REASON} characters");
+        let fits = reason.len() <= 4 * MAX_REASON && reason.chars().count() <= MAX_REASON;
+        if !fits || reason.contains(|c: char| c.is_control()) {
+            let message = format!("must be at most {MAX_REASON} characters, none of control");
             return Err(Rejection::invalid("reason", "INVALID_REASON", message));
         }
         match self.state {
@@ -204,17 +205,13 @@ impl Allocation {
 
     /// The driving has started: a wish to cancel came too late.
     pub fn driving_started(&mut self) -> Vec<Event> {
-        if !self.state.is_final() {
-            self.state = State::DrivingStarted;
-        }
+        self.goes_on(State::DrivingStarted);
         vec![]
     }
 
     /// The driving has reached its end.
     pub fn driving_finished(&mut self) -> Vec<Event> {
-        if !self.state.is_final() {
-            self.state = State::DrivingFinished;
-        }
+        self.goes_on(State::DrivingFinished);
         vec![]
     }
 
@@ -242,10 +239,16 @@ impl Allocation {
         if self.state == State::Cancelling && driving == State::Approved {
             return vec![];
         }
-        if !self.state.is_final() {
-            self.state = driving;
-        }
+        self.goes_on(driving);
         vec![]
+    }
+
+    /// A cancel that came too late leaves nothing behind.
+    fn goes_on(&mut self, state: State) {
+        if !self.state.is_final() {
+            self.state = state;
+            self.cancel_reason.clear();
+        }
     }
 
     /// The place among the customer's open allocations that it takes; none once it is final.

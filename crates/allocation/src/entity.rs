@@ -6,12 +6,13 @@ use platform::outbox::Publication;
 use platform::store::{CorruptRow, Persist, PlaceColumns};
 use sea_orm::entity::prelude::*;
 use sea_orm::{Condition, Set};
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{Allocation, Event, Filter, Language, State, open_allocation_exists};
 use crate::events;
 
 /// The table of allocations.
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, Serialize, Deserialize)]
 #[sea_orm(table_name = "allocation")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]

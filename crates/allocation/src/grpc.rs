@@ -120,9 +120,11 @@ impl AllocationService for Grpc {
         let id = body.name.parse::<AllocationId>().map_err(status)?;
         let after = resumed_after(&body.name, &body.resume_token).map_err(status)?;
         // An unknown name is the call's own error, not the stream's first.
-        self.allocations.get(&call.actor, id).await.map_err(status)?;
-        let watch = self.allocations.watch(&call.actor, id, after);
-        let changes = futures::stream::unfold(Some(watch), |watch| async move {
+        let present = self.allocations.get(&call.actor, id).await.map_err(status)?;
+        // Who has seen the end already gets nothing but the end of the stream.
+        let over = present.state.is_final() && present.revision <= after;
+        let watch = (!over).then(|| self.allocations.watch(&call.actor, id, after));
+        let changes = futures::stream::unfold(watch, |watch| async move {
             let mut watch = watch?;
             let change = watch.next().await;
             let ends = change.as_ref().map_or(true, |change| change.state.is_final());
@@ -162,11 +164,18 @@ fn parse_wish(call: &Call, allocation: wire::Allocation) -> Result<Wish, Rejecti
         customer,
         pickup: allocation.pickup.as_ref().map(|at| place("pickup", at)).transpose()?,
         destination: place("destination", &allocation.destination.unwrap_or_default())?,
-        language: match call.language.as_deref() {
-            Some("en") => Language::En,
-            _ => Language::Ko,
-        },
+        language: spoken(&call.languages),
     })
+}
+
+/// The first of the caller's languages that we speak.
+fn spoken(accepted: &[String]) -> Language {
+    let ours = accepted.iter().find_map(|tag| match tag.as_str() {
+        "ko" => Some(Language::Ko),
+        "en" => Some(Language::En),
+        _ => None,
+    });
+    ours.unwrap_or_default()
 }
 
 fn answer(recorded: Recorded<Allocation>) -> Response<wire::Allocation> {

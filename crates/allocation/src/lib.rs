@@ -26,6 +26,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use platform::config::duration;
 use platform::context::Context;
 use platform::server::Routes;
 use serde::{Deserialize, Serialize};
@@ -50,14 +51,9 @@ const EXPIRY_PERIOD: Duration = Duration::from_secs(1);
 pub struct Config {
     /// How many open allocations a customer may have.
     pub max_open_per_customer: u32,
-    /// How long an allocation waits for a driver, in seconds.
-    pub expire_after_seconds: u64,
-}
-
-impl Config {
-    fn expire_after(&self) -> Duration {
-        Duration::from_secs(self.expire_after_seconds)
-    }
+    /// How long an allocation waits for a driver.
+    #[serde(with = "duration")]
+    pub expire_after: Duration,
 }
 
 /// Starts the context's relay, policies and timer; answers what it serves.

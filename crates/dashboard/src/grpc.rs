@@ -68,7 +68,10 @@ impl DashboardService for Dashboard {
         let call = Call::of(&request)?;
         let GetDrivingInfoRequest { name, consistency_token } = request.into_inner();
         let id = parse_name(&name).map_err(status)?;
-        self.queries.reach(&consistency_token, call.remaining()).await.map_err(status)?;
+        self.queries
+            .reach(&consistency_token, call.remaining().unwrap_or_default())
+            .await
+            .map_err(status)?;
         let as_of = self.queries.as_of().await.map_err(status)?;
         let ride = self.queries.get(&call.actor, id).await.map_err(status)?;
         Ok(Response::new(wire_driving_info(ride, self.wire_as_of(as_of))))
@@ -83,7 +86,10 @@ impl DashboardService for Dashboard {
         let filter = list_filter(&request).map_err(status)?;
         let query = list_query(&request);
         let page = page_request(request.page_size, &request.page_token, &query).map_err(status)?;
-        self.queries.reach(&request.consistency_token, call.remaining()).await.map_err(status)?;
+        self.queries
+            .reach(&request.consistency_token, call.remaining().unwrap_or_default())
+            .await
+            .map_err(status)?;
         let as_of = self.queries.as_of().await.map_err(status)?;
         let page = self.queries.list(&call.actor, &filter, &page).await.map_err(status)?;
         let as_of = self.wire_as_of(as_of);
@@ -125,7 +131,7 @@ impl DashboardService for Dashboard {
     ) -> Result<Response<GetSummaryResponse>, Status> {
         let call = Call::of(&request)?;
         let token = request.into_inner().consistency_token;
-        self.queries.reach(&token, call.remaining()).await.map_err(status)?;
+        self.queries.reach(&token, call.remaining().unwrap_or_default()).await.map_err(status)?;
         let as_of = self.queries.as_of().await.map_err(status)?;
         let summary = self.queries.summary().await.map_err(status)?;
         Ok(Response::new(wire_summary(&summary, self.wire_as_of(as_of))))

@@ -38,6 +38,7 @@ mod view;
 
 use std::time::Duration;
 
+use platform::config::duration;
 use platform::context::Context;
 use platform::projection::Projection;
 use platform::server::{MAX_MESSAGE_BYTES, Routes};
@@ -57,12 +58,13 @@ pub const NAME: &str = "dashboard";
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// A ride that should have moved and has not for this long counts as stuck.
-    pub stuck_after_seconds: u64,
+    #[serde(with = "duration")]
+    pub stuck_after: Duration,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { stuck_after_seconds: 300 }
+        Config { stuck_after: Duration::from_secs(300) }
     }
 }
 
@@ -81,7 +83,7 @@ pub fn start(cx: &Context, config: Config) -> Routes {
         clock: cx.clock.clone(),
         freshness: projection.freshness(),
         tasks: cx.tasks.clone(),
-        stuck_after: Duration::from_secs(config.stuck_after_seconds),
+        stuck_after: config.stuck_after,
     };
     cx.tasks.spawn("projection", projection.run(cx.tasks.clone()));
     let service = DashboardServiceServer::new(Dashboard::new(queries))

@@ -23,8 +23,6 @@ use crate::view::DrivingInfo;
 
 /// How many rides a watch begins with, and how many it reads at a time.
 const WATCHED: u64 = 100;
-/// How long a caller without a deadline waits for the view.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long before a caller's deadline the wait for the view ends, so that the caller learns why.
 const MARGIN: Duration = Duration::from_millis(100);
 
@@ -135,12 +133,12 @@ impl Queries {
     }
 
     /// Waits until the view contains what this consistency token names; an empty one names nothing.
-    pub(crate) async fn reach(&self, token: &str, left: Option<Duration>) -> Result<(), Failure> {
+    pub(crate) async fn reach(&self, token: &str, left: Duration) -> Result<(), Failure> {
         if token.is_empty() {
             return Ok(());
         }
         let written = Written::parse(token)?;
-        let patience = left.map_or(PATIENCE, |left| left - (left / 10).min(MARGIN));
+        let patience = left - (left / 10).min(MARGIN);
         let mut freshness = self.freshness.clone();
         let reached = async {
             while self.version(&written).await? < written.version {

@@ -12,7 +12,7 @@ use proto::allocation::v1::allocation_cancel_requested::CancelCause;
 use proto::allocation::v1::{
     AllocationCancelRequested, AllocationCancelled, AllocationExpired, AllocationRequested,
 };
-use proto::driving::v1::driving::State as Driving;
+use proto::driving::v1::driving::{PaymentState, State as Driving};
 use proto::driving::v1::{
     DrivingApproved, DrivingCancelRejected, DrivingCancelled, DrivingFinished, DrivingOpened,
     DrivingPaymentSettled, DrivingStarted,
@@ -196,8 +196,12 @@ impl DrivingInfo {
                 self.driving_status = Driving::Cancelled.into();
             }
             DrivingEvent::CancelRejected(event) => self.goes_on(event.state()),
-            // Where the payment stands is payment's to tell; here is only which one it is.
+            // Where the payment stands is payment's to tell; what the driver was told stands until
+            // payment's own event is here.
             DrivingEvent::PaymentSettled(event) => {
+                if self.payment_version == 0 {
+                    self.payment_status = settled(event.payment_state()).into();
+                }
                 let named = event.payment.parse::<PaymentId>().ok();
                 self.payment = self.payment.or(named.map(|payment| payment.0));
             }
@@ -285,6 +289,17 @@ impl From<&WirePlace> for Place {
             location: location
                 .map(|at| Location { latitude: at.latitude, longitude: at.longitude }),
         }
+    }
+}
+
+/// What a driver was told of the payment, in payment's own words.
+fn settled(state: PaymentState) -> Payment {
+    match state {
+        PaymentState::Approved => Payment::Approved,
+        PaymentState::Declined => Payment::Declined,
+        PaymentState::Deferred => Payment::Deferred,
+        PaymentState::Refunded => Payment::Refunded,
+        PaymentState::Pending | PaymentState::Unspecified => Payment::Requested,
     }
 }
 

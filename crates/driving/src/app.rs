@@ -73,8 +73,6 @@ impl<P: Payments> Drivings<P> {
             driving.decline(&said).map(|()| vec![])
         };
         let driving = self.store.change(cause, id.0, decision).await?;
-        // A repetition finds what is on record, which may be no business of this driver by now.
-        driving.decline(&reason)?;
         self.declines.note(&driver(cause), id, reason, self.clock.now()).await?;
         Ok(driving)
     }
@@ -99,17 +97,28 @@ impl<P: Payments> Drivings<P> {
         etag: Option<String>,
         patience: Duration,
     ) -> Outcome {
-        let (driver, now, tariff) = (driver(cause), self.clock.now(), self.config.tariff());
+        let (driver, now, tariff) = (driver(cause), self.clock.now(), self.config.fare.tariff());
         let decision = move |driving: &mut Recorded<Driving>| {
             driving.require_driver(&driver)?;
             driving.require_etag(etag.as_deref())?;
             driving.finish(&driver, now, &tariff)
         };
         let driving = self.store.change(cause, id.0, decision).await?;
-        let Some(fee) = driving.fee_due() else { return Ok(driving) };
-        let charge = self.payments.charge(&fee, patience.min(self.config.payment_deadline())).await;
+        // A repetition is answered as the first time, and takes the fee only if nobody has.
+        let present = self.store.get(&Actor::service(crate::NAME), driving.id.0).await?;
+        let charge = match present.fee_due() {
+            Some(fee) => {
+                let patience = patience.min(self.config.payment_deadline);
+                Some(self.payments.charge(&fee, patience).await)
+            }
+            None => None,
+        };
+        let decision = move |driving: &mut Recorded<Driving>| match charge {
+            Some(charge) => Ok(driving.payment_settled_by_call(charge)),
+            None => Ok(vec![]),
+        };
         let settled = Cause { id: Uuid::new_v5(&cause.id, b"payment settled"), ..cause.clone() };
-        self.store.change(&settled, id.0, move |d| Ok(d.payment_settled_by_call(charge))).await
+        self.store.change(&settled, id.0, decision).await
     }
 
     /// One driving that the actor may see.

@@ -179,8 +179,9 @@ impl Driving {
 
     /// Whether a driver may decline it. The driving itself does not change.
     pub fn decline(&self, reason: &str) -> Result<(), Rejection> {
-        if reason.len() > 4 * MAX_REASON || reason.chars().count() > MAX_REASON {
-            let message = format!("must be at most {MAX_REASON} characters");
+        let fits = reason.len() <= 4 * MAX_REASON && reason.chars().count() <= MAX_REASON;
+        if !fits || reason.contains(|c: char| c.is_control()) {
+            let message = format!("must be at most {MAX_REASON} characters, none of control");
             return Err(Rejection::invalid("reason", "INVALID_REASON", message));
         }
         self.require_open()
@@ -304,7 +305,10 @@ impl Driving {
             return Err(Rejection::precondition("DRIVING_NOT_FINISHED", message));
         }
         let news = (Some(payment), Some(state));
-        if (self.payment, self.payment_state) == news {
+        // That it was deferred is announced once, before the verdict: a call may know better.
+        let overtaken = state == PaymentState::Deferred
+            && !matches!(self.payment_state, Some(PaymentState::Pending | PaymentState::Deferred));
+        if (self.payment, self.payment_state) == news || overtaken {
             return Ok(vec![]);
         }
         (self.payment, self.payment_state) = news;

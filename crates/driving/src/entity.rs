@@ -8,6 +8,7 @@ use platform::outbox::Publication;
 use platform::store::{CorruptRow, Persist, PlaceColumns};
 use sea_orm::entity::prelude::*;
 use sea_orm::{Condition, Set};
+use serde::{Deserialize, Serialize};
 
 use crate::declines::declined_by;
 use crate::domain::{
@@ -17,7 +18,7 @@ use crate::events;
 use crate::fare::Fare;
 
 /// The table of drivings.
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, Serialize, Deserialize)]
 #[sea_orm(table_name = "driving")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]

@@ -22,7 +22,7 @@
 //! payment is asked. Whatever happens in between, the first change is kept; who repeats the request
 //! goes on behind it, and payment hears of DrivingFinished anyway.
 //!
-//! When a neighbour is down: without payment a finish answers DEFERRED within `payment_deadline_ms`,
+//! When a neighbour is down: without payment a finish answers DEFERRED within `payment.deadline`,
 //! and the outcome comes as an event. Without allocation no new drivings are opened; those that are
 //! here go on. Without the broker events wait in the outbox.
 
@@ -56,27 +56,30 @@ pub mod ports;
 pub const NAME: &str = "driving";
 
 /// What can be tuned.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What a ride costs.
+    pub fare: FareConfig,
+    /// How long a finish waits for payment at most.
+    pub payment_deadline: Duration,
+}
+
+/// What a ride costs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct FareConfig {
     /// The price of one minute, in won.
     pub won_per_minute: NonZeroU32,
     /// The name of this fare policy, kept with every fare that it made.
-    pub fare_policy_version: String,
-    /// How long a finish waits for payment at most, in milliseconds.
-    pub payment_deadline_ms: u64,
+    pub policy_version: String,
 }
 
-impl Config {
+impl FareConfig {
     fn tariff(&self) -> Tariff {
         Tariff {
             per_minute: Money::won(self.won_per_minute.get().into()),
-            policy_version: self.fare_policy_version.clone(),
+            policy_version: self.policy_version.clone(),
         }
-    }
-
-    fn payment_deadline(&self) -> Duration {
-        Duration::from_millis(self.payment_deadline_ms)
     }
 }
 

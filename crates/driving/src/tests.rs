@@ -129,8 +129,9 @@ async fn what_is_declined_is_hidden_from_who_declined() {
         assert_eq!(house.events(&name).await, ["DrivingOpened"]);
 
         house.accept("D2", &name).await.expect("open to others");
+        assert_eq!(house.decline("D1", &name, id).await.expect("the first answer"), before);
         let taken = (Code::FailedPrecondition, "ALREADY_ACCEPTED".to_owned());
-        assert_eq!(refused(house.decline("D1", &name, id).await), taken);
+        assert_eq!(refused(house.decline("D3", &name, house.clock.new_id()).await), taken);
         house.hear(&cancel(1, CancelCause::Customer)).await.expect("cancels");
         let closed = (Code::FailedPrecondition, "DRIVING_CLOSED".to_owned());
         assert_eq!(refused(house.decline("D3", &name, house.clock.new_id()).await), closed);

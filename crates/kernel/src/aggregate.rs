@@ -89,7 +89,7 @@ pub struct Page<T> {
 /// cannot await, so nobody can call a neighbour, a broker or a clock while a row is locked, and the
 /// record is free to commit many decisions together.
 pub trait Repository<A: Aggregate>: Clone + Send + Sync + 'static {
-    /// Puts a new aggregate on record. A cause seen before answers with what it made then.
+    /// Puts a new aggregate on record. A cause seen before gets its first answer again.
     fn create(
         &self,
         cause: &Cause,
@@ -98,8 +98,9 @@ pub trait Repository<A: Aggregate>: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Recorded<A>, Failure>> + Send;
 
     /// Lets the aggregate decide, perhaps more than once when the first transaction did not come to
-    /// its end. Only an aggregate that is open to the cause's actor is found; a cause seen before answers with the aggregate on record and changes nothing; a rejection burns no
-    /// cause.
+    /// its end. Only an aggregate that is open to the cause's actor is found. A cause seen before
+    /// changes nothing: a client's gets its first answer again, a policy's the aggregate as it is.
+    /// A rejection burns no cause.
     fn change(
         &self,
         cause: &Cause,

@@ -91,6 +91,11 @@ fn escape(subject: &str) -> String {
     name
 }
 
+/// Whether an identity provider's subject can be one of ours: 1..255 bytes, no control characters.
+pub fn is_subject(subject: &str) -> bool {
+    (1..=255).contains(&subject.len()) && !subject.contains(|c: char| c.is_control())
+}
+
 /// The inverse of [`escape`]; `None` for what it never makes.
 fn unescape(name: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(name.len());
@@ -104,7 +109,7 @@ fn unescape(name: &str) -> Option<String> {
             byte => byte,
         });
     }
-    let readable = |subject: &String| (1..=255).contains(&subject.len()) && escape(subject) == name;
+    let readable = |subject: &String| is_subject(subject) && escape(subject) == name;
     String::from_utf8(bytes).ok().filter(readable)
 }
 
@@ -122,9 +127,15 @@ mod tests {
 
     #[test]
     fn malformed_names_are_refused() {
-        for name in
-            ["", "customers/", "drivers/C1", "customers/a/b", "customers/%zz", "customers/%"]
-        {
+        for name in [
+            "",
+            "customers/",
+            "drivers/C1",
+            "customers/a/b",
+            "customers/%00",
+            "customers/%zz",
+            "customers/%",
+        ] {
             assert!(name.parse::<CustomerId>().is_err(), "{name}");
         }
         for name in

@@ -23,7 +23,7 @@ mod rejection;
 pub use aggregate::{Aggregate, Page, PageRequest, Recorded, Repository};
 pub use cause::{Actor, Cause, Origin, Role};
 pub use clock::{Clock, Timestamp};
-pub use id::{AllocationId, CustomerId, DriverId, DrivingId, PaymentId};
+pub use id::{AllocationId, CustomerId, DriverId, DrivingId, PaymentId, is_subject};
 pub use money::Money;
 pub use place::{Location, Place};
 pub use rejection::{Failure, Kind, Rejection};

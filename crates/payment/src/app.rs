@@ -73,7 +73,7 @@ impl Payments {
     /// A driving has reached its end: its fee is due, should nobody ask for it meanwhile.
     pub async fn driving_finished(&self, by: &Cause, fee: Fee) -> Result<(), Failure> {
         let id = PaymentId(self.clock.new_id());
-        let due = self.clock.now().plus(self.config.grace());
+        let due = self.clock.now().plus(self.config.grace);
         let (payment, events) = Payment::request(id, fee, due);
         match self.store.create(by, payment, events).await {
             Err(Failure::Rejected(no)) if no == payment_exists() => Ok(()),
@@ -149,7 +149,7 @@ impl Payments {
     }
 
     async fn ask(&self, payment: &Payment, until: Option<Instant>) -> Verdict {
-        let most = self.config.provider_timeout();
+        let most = self.config.provider_timeout;
         let left = until.map_or(most, |until| until.saturating_duration_since(Instant::now()));
         if left < LEAST_PATIENCE {
             return Verdict::NotCharged;

@@ -112,9 +112,9 @@ impl Answer {
             return Err(Trouble::AnotherCharge { id, key, amount, currency });
         }
         Ok(match self.status {
-            Status::Approved => Verdict::Approved { reference: id },
+            Status::Approved => Verdict::Approved { reference: readable(&id) },
             Status::Declined => {
-                Verdict::Declined { reason: self.decline_reason.unwrap_or_default() }
+                Verdict::Declined { reason: readable(&self.decline_reason.unwrap_or_default()) }
             }
         })
     }
@@ -146,6 +146,11 @@ impl Trouble {
             }
         }
     }
+}
+
+/// What a provider writes may be anything; what we keep of it is a line that every database takes.
+fn readable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 #[cfg(test)]

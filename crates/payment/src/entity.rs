@@ -7,12 +7,13 @@ use platform::outbox::Publication;
 use platform::store::{CorruptRow, Persist};
 use sea_orm::entity::prelude::*;
 use sea_orm::{Condition, QueryOrder, QuerySelect, Set};
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{Claim, Event, Fee, Filter, Payment, State, payment_exists};
 use crate::events;
 
 /// The table of payments.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
 #[sea_orm(table_name = "payment")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]

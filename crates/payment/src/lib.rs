@@ -22,6 +22,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use platform::config::duration;
 use platform::context::Context;
 use platform::server::Routes;
 use serde::{Deserialize, Serialize};
@@ -47,42 +48,39 @@ pub const NAME: &str = "payment";
 pub struct Config {
     /// Base address of the payment provider, such as `https://api.provider.example`.
     pub provider_url: String,
-    /// How long one answer of the provider is waited for, in milliseconds.
-    pub provider_timeout_ms: u64,
-    /// The pause after the first attempt that came to nothing, in milliseconds; it doubles each time.
-    pub retry_first_ms: u64,
-    /// The longest pause between two attempts, in milliseconds.
-    pub retry_max_ms: u64,
-    /// How long a finished driving's own call is waited for, in milliseconds.
-    pub grace_ms: u64,
+    /// How long driving's call for a fee takes at most, all in all.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+    /// How long one answer of the provider is waited for.
+    #[serde(with = "duration")]
+    pub provider_timeout: Duration,
+    /// The pause after the first attempt that came to nothing; it doubles each time.
+    #[serde(with = "duration")]
+    pub retry_first: Duration,
+    /// The longest pause between two attempts.
+    #[serde(with = "duration")]
+    pub retry_max: Duration,
+    /// How long a finished driving's own call is waited for.
+    #[serde(with = "duration")]
+    pub grace: Duration,
 }
 
 impl Default for Config {
     fn default() -> Config {
         Config {
             provider_url: String::new(),
-            provider_timeout_ms: 500,
-            retry_first_ms: 1_000,
-            retry_max_ms: 60_000,
-            grace_ms: 2_000,
+            deadline: Duration::from_millis(800),
+            provider_timeout: Duration::from_millis(500),
+            retry_first: Duration::from_secs(1),
+            retry_max: Duration::from_secs(60),
+            grace: Duration::from_secs(2),
         }
     }
 }
 
 impl Config {
-    fn provider_timeout(&self) -> Duration {
-        Duration::from_millis(self.provider_timeout_ms)
-    }
-
     fn retry(&self) -> domain::Retry {
-        domain::Retry {
-            first: Duration::from_millis(self.retry_first_ms),
-            max: Duration::from_millis(self.retry_max_ms),
-        }
-    }
-
-    fn grace(&self) -> Duration {
-        Duration::from_millis(self.grace_ms)
+        domain::Retry { first: self.retry_first, max: self.retry_max }
     }
 }
 

@@ -172,8 +172,8 @@ impl Verifier {
                 _ => invalid(error.to_string()),
             })?
             .claims;
-        if !(1..=255).contains(&claims.sub.len()) {
-            return Err(invalid("the subject must have 1..255 bytes"));
+        if !kernel::is_subject(&claims.sub) {
+            return Err(invalid("the subject must have 1..255 bytes, none of control"));
         }
         let has = |role: &Role| {
             claims.roles.iter().any(|name| name == role.as_str())

@@ -100,8 +100,8 @@ pub struct Call {
     pub actor: Actor,
     /// Until when the caller waits.
     pub deadline: Option<Instant>,
-    /// The caller's language: the primary subtag of the first `accept-language`, such as `ko`.
-    pub language: Option<String>,
+    /// The languages that the caller accepts, the dearest first: primary subtags such as `ko`.
+    pub languages: Vec<String>,
     /// The W3C `traceparent` under which we answer.
     pub trace: Option<String>,
     /// The `idempotency-key`, for a request whose `request_id` is empty.
@@ -119,7 +119,7 @@ impl Call {
         Ok(Call {
             actor,
             deadline: request.extensions().get::<Deadline>().map(|deadline| deadline.0),
-            language: metadata("accept-language").and_then(primary_language),
+            languages: metadata("accept-language").map(accepted_languages).unwrap_or_default(),
             trace: current_traceparent().or_else(|| metadata("traceparent").map(str::to_owned)),
             // A structured header's string comes in quotes, a bare UUID without.
             idempotency_key: metadata(IDEMPOTENCY_KEY_HEADER)
@@ -174,10 +174,20 @@ fn fingerprint(method: &str, body: &impl prost::Message) -> String {
     format!("{digest:x}")
 }
 
-fn primary_language(accept_language: &str) -> Option<String> {
-    let first = accept_language.split([',', ';', '-', '_']).next()?.trim();
-    let language = (2..=8).contains(&first.len()) && first.bytes().all(|b| b.is_ascii_alphabetic());
-    language.then(|| first.to_ascii_lowercase())
+fn accepted_languages(accept_language: &str) -> Vec<String> {
+    let mut accepted: Vec<(f32, String)> = accept_language
+        .split(',')
+        .filter_map(|range| {
+            let (tag, weight) = range.split_once(';').unwrap_or((range, "q=1"));
+            let weight = weight.trim().strip_prefix("q=")?.parse::<f32>().ok()?;
+            let language = tag.trim().split(['-', '_']).next()?;
+            let named = (2..=8).contains(&language.len())
+                && language.bytes().all(|byte| byte.is_ascii_alphabetic());
+            (named && weight > 0.0).then(|| (weight, language.to_ascii_lowercase()))
+        })
+        .collect();
+    accepted.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    accepted.into_iter().map(|(_, language)| language).collect()
 }
 
 /// An opaque token that names a version of an aggregate: what a command wrote.
@@ -241,17 +251,17 @@ mod tests {
     }
 
     #[test]
-    fn the_language_is_the_first_one_s_primary_subtag() {
-        for (accept, language) in [
-            ("ko-KR,ko;q=0.9,en;q=0.8", Some("ko")),
-            ("EN", Some("en")),
-            ("*", None),
-            ("", None),
-            ("x", None),
+    fn the_dearest_language_comes_first() {
+        for (accept, languages) in [
+            ("ko-KR,ko;q=0.9,en;q=0.8", vec!["ko", "ko", "en"]),
+            ("en;q=0.1, ko", vec!["ko", "en"]),
+            ("fr, EN", vec!["fr", "en"]),
+            ("en;q=0, *, x", vec![]),
+            ("", vec![]),
         ] {
-            assert_eq!(primary_language(accept).as_deref(), language, "{accept}");
+            assert_eq!(accepted_languages(accept), languages, "{accept}");
         }
-        assert_eq!(call(&[("accept-language", "en-GB")]).language.as_deref(), Some("en"));
+        assert_eq!(call(&[("accept-language", "en-GB")]).languages, ["en"]);
     }
 
     #[test]

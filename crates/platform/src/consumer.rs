@@ -245,9 +245,11 @@ impl Inbox for SqlInbox {
     }
 
     async fn order(&self, event: &Delivery) -> Result<InOrder, Failure> {
-        // Nothing is parked of a history that this process has applied itself.
-        if let Some(known) = self.known.of(event.aggregate) {
-            return Ok(hold(known, event.version));
+        // Nothing is parked of a history that this process has applied itself; but another replica
+        // may have gone on with it meanwhile.
+        let believed = self.known.of(event.aggregate).map(|known| hold(known, event.version));
+        if let Some(order @ (InOrder::Known | InOrder::Next)) = believed {
+            return Ok(order);
         }
         let order = hold(self.on_record(event.aggregate).await?, event.version);
         if order == InOrder::Known {

@@ -147,7 +147,8 @@ impl MigrationTrait for HouseTables {
             CREATE INDEX outbox_unsent ON outbox (id) WHERE sent_at IS NULL;
             CREATE TABLE cause (
                 id {uuid} NOT NULL, actor text NOT NULL, fingerprint text NOT NULL,
-                aggregate {uuid} NOT NULL, time bigint NOT NULL, PRIMARY KEY (id, actor));
+                aggregate {uuid} NOT NULL, answer text, time bigint NOT NULL,
+                PRIMARY KEY (id, actor));
             CREATE TABLE known (aggregate {uuid} PRIMARY KEY, version bigint NOT NULL);
             CREATE TABLE lease (
                 name text PRIMARY KEY, holder {uuid} NOT NULL, until bigint NOT NULL);

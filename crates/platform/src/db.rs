@@ -105,9 +105,14 @@ fn options(config: &DbConfig, connections: u32) -> ConnectOptions {
         .max_connections(connections)
         .connect_lazy(true)
         .acquire_timeout(Duration::from_secs(5))
-        .test_before_acquire(false)
+        .test_before_acquire_if_idle_for(Duration::from_secs(1))
         .sqlx_logging(false)
-        .map_sqlx_postgres_opts(|options| options.statement_cache_capacity(STATEMENTS))
+        .map_sqlx_postgres_opts(|options| {
+            // A replica that is frozen in the middle of a transaction must not freeze the others.
+            options
+                .statement_cache_capacity(STATEMENTS)
+                .options([("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "5s")])
+        })
         .map_sqlx_sqlite_opts(|options| {
             options
                 .statement_cache_capacity(STATEMENTS)
@@ -131,6 +136,8 @@ pub fn uuid_type(manager: &SchemaManager<'_>) -> &'static str {
 pub(crate) enum WriteError {
     /// A unique constraint, by the database's own words, which name the index or its columns.
     Unique(String),
+    /// Another replica wanted the same rows, and this transaction had to give way.
+    Overtaken,
     /// Anything else.
     Failed(Failure),
 }
@@ -139,6 +146,9 @@ impl From<DbErr> for WriteError {
     fn from(error: DbErr) -> WriteError {
         match error.sql_err() {
             Some(SqlErr::UniqueConstraintViolation(words)) => WriteError::Unique(words),
+            _ if code(&error).is_some_and(|code| code.len() == 5 && code.starts_with("40")) => {
+                WriteError::Overtaken
+            }
             _ => WriteError::Failed(failure(error)),
         }
     }
@@ -155,28 +165,43 @@ pub fn internal(error: impl Error + Send + Sync + 'static) -> Failure {
 }
 
 fn is_transient(error: &DbErr) -> bool {
-    let (DbErr::Conn(RuntimeErr::SqlxError(error))
-    | DbErr::Exec(RuntimeErr::SqlxError(error))
-    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
-    else {
-        return matches!(error, DbErr::Conn(_) | DbErr::ConnectionAcquire(_));
-    };
-    match error.as_ref() {
-        sqlx::Error::Database(error) => {
-            let code = error.code().unwrap_or_default();
-            // Postgres: connection, resources, operator intervention, serialisation. SQLite (low
-            // byte of the extended code): busy, locked, I/O error, full, cannot open.
+    match sqlx_error(error) {
+        None => matches!(error, DbErr::Conn(_) | DbErr::ConnectionAcquire(_)),
+        Some(sqlx::Error::Database(_)) => {
+            let code = code(error).unwrap_or_default();
+            // Postgres: connection, resources, operator intervention, giving way; a lock that is not
+            // to be had, a transaction that was idle, a primary that is none any more.
+            let postgres = matches!(code.get(..2), Some("08" | "53" | "57" | "40"))
+                || matches!(code.as_str(), "55P03" | "25P03" | "25006");
+            // SQLite, the low byte of the extended code: busy, locked, I/O, full, cannot open.
             let sqlite = code.parse::<i32>().map(|code| code & 0xff);
-            matches!(code.get(..2), Some("08" | "53" | "57" | "40")) && code.len() == 5
+            code.len() == 5 && postgres
                 || code.len() < 5 && matches!(sqlite, Ok(5 | 6 | 10 | 13 | 14))
         }
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        _ => false,
+        Some(error) => matches!(
+            error,
+            sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed
+        ),
+    }
+}
+
+/// The database's own code: SQLSTATE on Postgres, the extended result code on SQLite.
+fn code(error: &DbErr) -> Option<String> {
+    let code = sqlx_error(error)?.as_database_error()?.code()?;
+    Some(code.into_owned())
+}
+
+fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
     }
 }
 

@@ -128,7 +128,8 @@ impl Pokes {
                     Some(aggregate) = to_others.recv() => {
                         let payload = [*instance.as_bytes(), *aggregate.as_bytes()].concat();
                         // A failure means no connection: the others poll.
-                        client.publish(subject.clone(), payload.into()).await.ok();
+                        let poke = client.publish(subject.clone(), payload.into());
+                        tokio::time::timeout(POLL, poke).await.ok();
                     }
                 }
             }

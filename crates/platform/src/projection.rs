@@ -177,9 +177,9 @@ impl<V: View> Projection<V> {
             ..Default::default()
         };
         let consumer = self.broker.stream().await?.create_consumer(config).await?;
+        let mut pending = consumer.cached_info().num_pending;
         let mut batches = consumer.messages().await?.ready_chunks(BATCH);
         let mut renewal = tokio::time::interval(RENEWAL);
-        let mut pending = 1;
         loop {
             tokio::select! {
                 _ = renewal.tick() => {

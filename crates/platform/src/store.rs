@@ -1,8 +1,8 @@
 //! Aggregates on record: the one adapter behind [`kernel::Repository`], on Postgres and SQLite.
 //!
 //! A change is part of one transaction, in this order: the row (a compare-and-set on its revision,
-//! under a row lock), the outbox, the cause. Whoever repeats a cause finds it here and gets the
-//! aggregate on record; whoever crashes in between leaves nothing. Commands that wait at the same
+//! under a row lock), the outbox, the cause. Whoever repeats a cause finds it here with its answer;
+//! whoever crashes in between leaves nothing. Commands that wait at the same
 //! time are committed together: see [`writer`].
 
 mod writer;
@@ -20,7 +20,10 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     Condition, ConnectionTrait, ExprTrait, IntoActiveModel, Order, QueryOrder, QuerySelect, Set,
+    TryIntoModel,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::writer::{Command, Wish, Writer};
@@ -48,6 +51,8 @@ pub mod cause {
         pub fingerprint: String,
         /// What it changed.
         pub aggregate: Uuid,
+        /// For a client's command, its answer: the row as it was then, as JSON.
+        pub answer: Option<String>,
         /// When, microseconds.
         pub time: i64,
     }
@@ -109,8 +114,12 @@ pub(crate) async fn note_known(
 pub trait Persist: Aggregate {
     /// Its table.
     type Entity: EntityTrait<
-            Model: IntoActiveModel<<Self::Entity as EntityTrait>::ActiveModel> + Send + Sync,
-            ActiveModel: Send,
+            Model: IntoActiveModel<<Self::Entity as EntityTrait>::ActiveModel>
+                       + Serialize
+                       + DeserializeOwned
+                       + Send
+                       + Sync,
+            ActiveModel: TryIntoModel<<Self::Entity as EntityTrait>::Model> + Send,
         >;
 
     /// Reads a row; an error is corrupt data.
@@ -178,22 +187,34 @@ impl<A: Persist> Store<A> {
 
     /// Every change as it is committed, here or in another replica. A slow reader misses some.
     pub fn changes(&self) -> impl Stream<Item = Recorded<A>> + Send + use<A> {
+        self.changes_of(None)
+    }
+
+    /// Every change of this aggregate, or of all.
+    fn changes_of(&self, only: Option<Uuid>) -> impl Stream<Item = Recorded<A>> + Send + use<A> {
+        let wanted = move |id: Uuid| only.is_none_or(|only| only == id);
         let elsewhere = self.pokes.elsewhere();
         let store = self.clone();
         let remote = tokio_stream::wrappers::BroadcastStream::new(elsewhere);
         let remote = remote.filter_map(move |id| {
             let store = store.clone();
-            async move { store.find(store.db.reader(), id_is(id.ok()?).into()).await.ok()? }
+            async move {
+                let id = id.ok().filter(|id| wanted(*id))?;
+                store.find(store.db.reader(), id_is(id).into()).await.ok()?
+            }
         });
         let local = tokio_stream::wrappers::BroadcastStream::new(self.changes.subscribe())
-            .filter_map(|change| std::future::ready(change.ok()));
+            .filter_map(move |change| {
+                let change = change.ok().filter(|change: &Recorded<A>| wanted(change.id()));
+                std::future::ready(change)
+            });
         futures::stream::select(local, remote)
     }
 
     /// Follows one aggregate that this actor may see, from after this revision on (0: from the
     /// present state on).
     pub fn watch(&self, actor: &Actor, id: Uuid, after: i64) -> Watch<A> {
-        let changes = self.changes().filter(move |c| std::future::ready(c.id() == id)).boxed();
+        let changes = self.changes_of(Some(id)).boxed();
         Watch { store: self.clone(), actor: actor.clone(), id, changes, after, started: false }
     }
 

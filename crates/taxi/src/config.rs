@@ -49,7 +49,7 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     pub(crate) upstream: Upstream,
     pub(crate) allocation: contexts::AllocationConfig,
-    pub(crate) driving: contexts::DrivingConfig,
+    pub(crate) fare: contexts::FareConfig,
     pub(crate) payment: contexts::PaymentConfig,
     pub(crate) dashboard: contexts::DashboardConfig,
     pub(crate) message: contexts::MessageConfig,

@@ -11,7 +11,7 @@ use sea_orm::DbErr;
 
 pub(crate) use allocation::Config as AllocationConfig;
 pub(crate) use dashboard::Config as DashboardConfig;
-pub(crate) use driving::Config as DrivingConfig;
+pub(crate) use driving::FareConfig;
 pub(crate) use message::Config as MessageConfig;
 pub(crate) use payment::Config as PaymentConfig;
 
@@ -120,7 +120,11 @@ impl Name {
             Name::Driving => {
                 let cx = mesh.context(self, broker).await?;
                 let payments = PaymentClient::new(&settings.upstream.payment, mesh.tokens());
-                (driving::start(&cx, settings.driving.clone(), payments), Some(cx.db))
+                let config = driving::Config {
+                    fare: settings.fare.clone(),
+                    payment_deadline: settings.payment.deadline,
+                };
+                (driving::start(&cx, config, payments), Some(cx.db))
             }
             Name::Payment => {
                 let cx = mesh.context(self, broker).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kernel::{Actor, Failure, Role, Timestamp, Uuid};
 use platform::broker::{Broker, BrokerConfig, Delivery};
+use platform::call::Deadline;
 use platform::db::{Db, DbConfig};
 use platform::lease::Lease;
 use platform::projection::{Projection, View, checkpoint};
@@ -24,6 +25,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{EntityTrait, Set};
 use tempfile::TempDir;
 use testkit::TestClock;
+use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
 use crate::grpc::Dashboard;
@@ -77,7 +79,7 @@ impl House {
             clock,
             freshness: projection.freshness(),
             tasks: tasks.clone(),
-            stuck_after: Duration::from_secs(Config::default().stuck_after_seconds),
+            stuck_after: Config::default().stuck_after,
         };
         let dashboard = Dashboard::new(queries.clone());
         House { db, dashboard, queries, tasks, _projection: projection, _files: files }
@@ -122,7 +124,9 @@ impl House {
     ) -> Result<DrivingInfo, Status> {
         let name = format!("drivingInfos/{ride}");
         let request = GetDrivingInfoRequest { name, consistency_token: token.to_owned() };
-        let answer = self.dashboard.get_driving_info(asked(role, subject, request)).await;
+        let mut request = asked(role, subject, request);
+        request.extensions_mut().insert(Deadline(Instant::now() + Duration::from_secs(5)));
+        let answer = self.dashboard.get_driving_info(request).await;
         answer.map(tonic::Response::into_inner)
     }
 

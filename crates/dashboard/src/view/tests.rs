@@ -152,7 +152,7 @@ fn a_ride_that_is_paid() {
 }
 
 #[test]
-fn only_payment_tells_where_the_payment_stands() {
+fn what_payment_says_of_the_payment_counts() {
     let declined = DrivingPaymentSettled {
         payment: PaymentId(PAYMENT).to_string(),
         payment_state: proto::driving::v1::driving::PaymentState::Declined.into(),
@@ -161,7 +161,7 @@ fn only_payment_tells_where_the_payment_stands() {
     let refunded = PaymentRefunded { refunded_amount: won(1_000), ..Default::default() };
     let ride = ride! {
         finished() => A::DrivingFinished, D::Finished, P::Requested;
-        declined.clone() => A::DrivingFinished, D::Finished, P::Requested;
+        declined.clone() => A::DrivingFinished, D::Finished, P::Declined;
         PaymentDeferred::default() => A::DrivingFinished, D::Finished, P::Deferred;
         PaymentDeclined::default() => A::DrivingFinished, D::Finished, P::Declined;
         PaymentApproved::default() => A::DrivingFinished, D::Finished, P::Approved;

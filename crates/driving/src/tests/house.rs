@@ -36,7 +36,7 @@ use crate::grpc::Grpc;
 use crate::migration::Migrations;
 use crate::policies::Policies;
 use crate::ports::Payments;
-use crate::{Config, NAME};
+use crate::{Config, FareConfig, NAME};
 
 pub(crate) fn driver(subject: &str) -> DriverId {
     DriverId::from_subject(subject)
@@ -153,11 +153,11 @@ impl House {
             charges: Arc::default(),
             asked: Arc::default(),
         };
-        let config = Config {
+        let fare = FareConfig {
             won_per_minute: 1_000.try_into().expect("not 0"),
-            fare_policy_version: "2021-07".to_owned(),
-            payment_deadline_ms: 800,
+            policy_version: "2021-07".to_owned(),
         };
+        let config = Config { fare, payment_deadline: Duration::from_millis(800) };
         let drivings = Arc::new(Drivings::new(&cx, config, till.clone()));
         let policies = Policies::new(drivings.clone());
         let grpc = Grpc { drivings, clock: clock.clone() };

@@ -6,16 +6,17 @@
 //! reason that one of them may have brought along, each gets a transaction of its own, and decides
 //! anew.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use kernel::{Cause, Clock, Failure, Recorded, Rejection, Uuid};
+use kernel::{Cause, Clock, Failure, Recorded, Rejection, Role, Uuid};
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     DatabaseTransaction, DbBackend, ExprTrait, Iterable, Order, QueryOrder, QuerySelect,
 };
-use sea_orm::{IdenStatic, Set};
+use sea_orm::{IdenStatic, Set, TryIntoModel};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{Persist, cause, note_known};
@@ -26,6 +27,11 @@ use crate::shutdown::Shutdown;
 
 /// At most this many commands share a transaction.
 const BATCH: usize = 64;
+
+/// How long commands are taken after the process was asked to stop, if anybody is there to give any.
+const LAST_COMMANDS: Duration = Duration::from_secs(3);
+/// How long a transaction may take: a database that has vanished must not stop everybody for ever.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What is to be decided about an aggregate on record. It may be asked more than once.
 pub(super) type Decision<A> = Box<
@@ -65,11 +71,17 @@ impl<A: Persist> Writer<A> {
     /// Runs until shutdown.
     pub(super) async fn run(self, mut queue: mpsc::Receiver<Command<A>>, tasks: Shutdown) {
         let mut batch = Vec::new();
+        // What others have begun may still have to be put on record.
+        let end = async {
+            tasks.cancelled().await;
+            tokio::time::sleep(LAST_COMMANDS).await;
+        };
+        tokio::pin!(end);
         loop {
             tokio::select! {
                 biased;
                 count = queue.recv_many(&mut batch, BATCH) => if count == 0 { return },
-                () = tasks.cancelled() => return,
+                () = &mut end => return,
             }
             // Nobody waits any longer for some of them; what has not begun need not begin.
             batch.retain(|command| !command.reply.is_closed());
@@ -92,6 +104,9 @@ impl<A: Persist> Writer<A> {
                     let outcome = match &error {
                         WriteError::Unique(words) => {
                             self.after_conflict(&command.cause, words).await
+                        }
+                        WriteError::Overtaken => {
+                            Err(Failure::Unavailable("another replica was first".into()))
                         }
                         WriteError::Failed(failure) => {
                             Err(Failure::Internal(chain(failure).into()))
@@ -124,8 +139,13 @@ impl<A: Persist> Writer<A> {
         }
     }
 
-    /// Loads, decides, writes, commits.
     async fn transact(&self, batch: &[Command<A>]) -> Result<Vec<Decided<A>>, WriteError> {
+        let gone = || WriteError::Failed(Failure::Unavailable("the database is silent".into()));
+        tokio::time::timeout(PATIENCE, self.within_one(batch)).await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Loads, decides, writes, commits.
+    async fn within_one(&self, batch: &[Command<A>]) -> Result<Vec<Decided<A>>, WriteError> {
         let tx = self.db.begin().await?;
         let mut desk = Desk::new(&*self.clock);
         let wanted: BTreeSet<Uuid> = batch.iter().filter_map(Command::target).collect();
@@ -152,6 +172,9 @@ impl<A: Persist> Writer<A> {
         if spent.fingerprint != cause.fingerprint {
             return Err(reused(cause).into());
         }
+        if let Some(answer) = &spent.answer {
+            return kept_answer::<A>(answer);
+        }
         let found = A::Entity::find().filter(id_is(spent.aggregate)).one(self.db.writer()).await;
         let row = found.map_err(failure)?.ok_or_else(|| A::not_found(spent.aggregate))?;
         A::from_row(row).map_err(internal)
@@ -168,6 +191,13 @@ impl<A: Persist> Command<A> {
     }
 }
 
+/// What a cause has brought about before.
+struct Spent {
+    fingerprint: String,
+    aggregate: Uuid,
+    answer: Option<String>,
+}
+
 /// An aggregate after a decision: what happened to it, and whether anything has changed.
 struct After<A: Persist> {
     recorded: Recorded<A>,
@@ -179,11 +209,13 @@ struct After<A: Persist> {
 struct Desk<'a, A: Persist> {
     clock: &'a dyn Clock,
     at_hand: HashMap<Uuid, Recorded<A>>,
-    spent: HashMap<(Uuid, String), (String, Uuid)>,
-    changed: BTreeSet<Uuid>,
+    spent: HashMap<(Uuid, String), Spent>,
+    /// In the order of their last change: what one gives up, the next may take.
+    changed: Vec<Uuid>,
     events: Vec<outbox::row::ActiveModel>,
-    causes: Vec<cause::ActiveModel>,
-    known: HashMap<Uuid, i64>,
+    /// Sorted, as what is known: replicas that write the same rows do so in the same order.
+    causes: BTreeMap<(Uuid, String), cause::ActiveModel>,
+    known: BTreeMap<Uuid, i64>,
 }
 
 impl<'a, A: Persist> Desk<'a, A> {
@@ -192,10 +224,10 @@ impl<'a, A: Persist> Desk<'a, A> {
             clock,
             at_hand: HashMap::new(),
             spent: HashMap::new(),
-            changed: BTreeSet::new(),
+            changed: Vec::new(),
             events: Vec::new(),
-            causes: Vec::new(),
-            known: HashMap::new(),
+            causes: BTreeMap::new(),
+            known: BTreeMap::new(),
         }
     }
 
@@ -220,10 +252,11 @@ impl<'a, A: Persist> Desk<'a, A> {
         }
         let causes = batch.iter().map(|command| command.cause.id);
         let spent = cause::Entity::find().filter(cause::Column::Id.is_in(causes)).all(tx).await?;
-        self.spent = spent
-            .into_iter()
-            .map(|spent| ((spent.id, spent.actor), (spent.fingerprint, spent.aggregate)))
-            .collect();
+        let spent = spent.into_iter().map(|row| {
+            let cause::Model { id, actor, fingerprint, aggregate, answer, .. } = row;
+            ((id, actor), Spent { fingerprint, aggregate, answer })
+        });
+        self.spent = spent.collect();
         Ok(())
     }
 
@@ -231,18 +264,18 @@ impl<'a, A: Persist> Desk<'a, A> {
     fn take(&mut self, command: &Command<A>) -> Result<Decided<A>, WriteError> {
         let Command { cause, wish, .. } = command;
         let key = (cause.id, super::actor_key(&cause.actor));
-        if let Some((fingerprint, aggregate)) = self.spent.get(&key) {
-            if *fingerprint != cause.fingerprint {
+        if let Some(spent) = self.spent.get(&key) {
+            if spent.fingerprint != cause.fingerprint {
                 return Ok(Err(reused(cause)));
             }
-            return match (wish, self.at_hand.get(aggregate)) {
-                (Wish::Change(id, _), Some(recorded)) if id == aggregate => {
-                    Ok(Ok((recorded.clone(), false)))
-                }
-                (Wish::Create(..), Some(recorded)) => Ok(Ok((recorded.clone(), false))),
-                // What it has changed is not at hand: to be found after the conflict.
-                _ => Err(WriteError::Unique("cause".to_owned())),
-            };
+            if let Some(answer) = &spent.answer {
+                let kept = kept_answer(answer).map_err(WriteError::Failed)?;
+                return Ok(Ok((kept, false)));
+            }
+            // What it has changed may not be at hand: then it is found after the conflict.
+            let present = self.at_hand.get(&spent.aggregate).cloned();
+            let present = present.ok_or_else(|| WriteError::Unique("cause".to_owned()))?;
+            return Ok(Ok((present, false)));
         }
         let After { recorded, events, changed } = match self.decide(cause, wish) {
             Ok(after) => after,
@@ -252,20 +285,27 @@ impl<'a, A: Persist> Desk<'a, A> {
         let publications = events.iter().map(|event| A::publication(&recorded, event));
         let first = recorded.version - events.len() as i64 + 1;
         self.events.extend(outbox::rows(self.clock, cause, id, first, publications));
-        self.causes.push(cause::ActiveModel {
+        // A policy repeats only because it does not know; a client wants the answer it has missed.
+        let answer = (cause.actor.role != Role::Service).then(|| keep_answer(&recorded));
+        let answer = answer.transpose().map_err(WriteError::Failed)?;
+        let fingerprint = cause.fingerprint.clone();
+        let row = cause::ActiveModel {
             id: Set(cause.id),
             actor: Set(key.1.clone()),
-            fingerprint: Set(cause.fingerprint.clone()),
+            fingerprint: Set(fingerprint.clone()),
             aggregate: Set(id),
+            answer: Set(answer.clone()),
             time: Set(self.clock.now().micros()),
-        });
+        };
+        self.causes.insert(key.clone(), row);
         if let Some(origin) = cause.origin {
             let known = self.known.entry(origin.aggregate).or_default();
             *known = Ord::max(origin.version, *known);
         }
-        self.spent.insert(key, (cause.fingerprint.clone(), id));
+        self.spent.insert(key, Spent { fingerprint, aggregate: id, answer });
         if changed {
-            self.changed.insert(id);
+            self.changed.retain(|earlier| *earlier != id);
+            self.changed.push(id);
         }
         self.at_hand.insert(id, recorded.clone());
         Ok(Ok((recorded, changed)))
@@ -323,13 +363,25 @@ impl<'a, A: Persist> Desk<'a, A> {
             outbox::row::Entity::insert_many(self.events).exec_without_returning(tx).await?;
         }
         if !self.causes.is_empty() {
-            cause::Entity::insert_many(self.causes).exec_without_returning(tx).await?;
+            cause::Entity::insert_many(self.causes.into_values())
+                .exec_without_returning(tx)
+                .await?;
         }
         if !self.known.is_empty() {
             note_known(tx, self.known).await?;
         }
         Ok(())
     }
+}
+
+/// The answer to a command, as it is kept for whoever repeats it.
+fn keep_answer<A: Persist>(recorded: &Recorded<A>) -> Result<String, Failure> {
+    let row = A::to_row(recorded).try_into_model().map_err(internal)?;
+    serde_json::to_string(&row).map_err(internal)
+}
+
+fn kept_answer<A: Persist>(answer: &str) -> Result<Recorded<A>, Failure> {
+    A::from_row(serde_json::from_str(answer).map_err(internal)?).map_err(internal)
 }
 
 fn reused(cause: &Cause) -> Rejection {

@@ -8,7 +8,7 @@ use crate::people::{Customer, Driver, SOON};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_request_expires_and_the_customer_is_told() {
-    let setting = ("allocation", "TAXI_ALLOCATION__EXPIRE_AFTER_SECONDS", "1");
+    let setting = ("allocation", "TAXI_ALLOCATION__EXPIRE_AFTER", "1s");
     let mesh = Mesh::serve_with(env!("CARGO_BIN_EXE_taxi"), &[setting]).await;
     let mut customer = Customer::new(&mesh, "C1").await;
     let driver = Driver::new(&mesh, "D1").await;

@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 use proto::allocation::v1::ListAllocationsRequest;
+use proto::allocation::v1::allocation::State;
 use proto::driving::v1::FinishDrivingRequest;
 use rstest::rstest;
 use testkit::Backing;
@@ -27,18 +28,26 @@ async fn a_request_id_has_one_effect(#[case] backing: Backing) {
         let mut client = customer.allocations.clone();
         async move { client.request_allocation(request()).await }
     });
-    let mut names: Vec<_> = join_all(asks)
+    let mut answers: Vec<_> = join_all(asks)
         .await
         .into_iter()
-        .map(|answer| answer.expect("the same request").into_inner().name)
+        .map(|answer| answer.expect("the same request").into_inner())
         .collect();
-    names.dedup();
-    assert_eq!(names.len(), 1, "concurrent repetitions get the same answer");
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "concurrent repetitions get the same answer");
+    let first = answers.remove(0);
+
+    // Whatever happens to the ride meanwhile, it stays the answer.
+    let driver = Driver::new(&mesh, "D1").await;
+    let open = driver.finds(&first.name).await;
+    driver.accept(&open.name).await.expect("nobody else is there");
+    customer.sees(&first.name, State::Approved).await;
+    assert_eq!(customer.ask(request()).await.expect("the same request").into_inner(), first);
 
     // The field wins over the header; the header is taken when the field is empty.
     let by_header = with(wish("Misa"), "idempotency-key", ID);
     let again = customer.allocations.request_allocation(by_header).await.expect("the same");
-    assert_eq!(again.get_ref().name, names[0]);
+    assert_eq!(again.into_inner(), first);
 
     let mut other = request();
     other.allocation = wish("Gangnam").allocation;
@@ -48,7 +57,7 @@ async fn a_request_id_has_one_effect(#[case] backing: Backing) {
     // Another customer's ids are their own.
     let mut neighbour = Customer::new(&mesh, "C2").await;
     let theirs = neighbour.ask(request()).await.expect("their own request").into_inner();
-    assert_ne!(theirs.name, names[0]);
+    assert_ne!(theirs.name, first.name);
     let list = customer.allocations.list_allocations(ListAllocationsRequest::default()).await;
     assert_eq!(list.expect("a list").into_inner().allocations.len(), 1);
 }
@@ -70,11 +79,15 @@ async fn finishing_twice_takes_the_fee_once() {
         };
         driver.drivings.clone().finish_driving(request).await
     };
-    let answers = join_all((0..4).map(|_| finish())).await;
-    for answer in answers {
-        let finished = answer.expect("the same request").into_inner();
-        assert_eq!(finished.fare.map(|fare| fare.units), Some(1000));
-    }
+    let mut answers: Vec<_> = join_all((0..4).map(|_| finish()))
+        .await
+        .into_iter()
+        .map(|answer| answer.expect("the same request").into_inner())
+        .collect();
+    answers.push(finish().await.expect("the same request").into_inner());
+    answers.dedup();
+    let [finished] = answers.as_slice() else { panic!("one answer, not {answers:#?}") };
+    assert_eq!(finished.fare.as_ref().map(|fare| fare.units), Some(1000));
     assert_eq!(customer.payments().await.len(), 1);
     let again = refusal(driver.finish(&open.name).await);
     assert_eq!(again, (Code::FailedPrecondition, "DRIVING_CLOSED".to_owned()));
