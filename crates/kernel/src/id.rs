@@ -79,16 +79,13 @@ fn parse_uuid(id: &str) -> Option<Uuid> {
 
 /// Percent-encodes everything but RFC 3986's unreserved characters.
 fn escape(subject: &str) -> String {
-    let mut name = String::with_capacity(subject.len());
-    for byte in subject.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                name.push(char::from(byte));
-            }
-            _ => name.push_str(&format!("%{byte:02X}")),
+    let escaped = subject.bytes().map(|byte| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
         }
-    }
-    name
+        _ => format!("%{byte:02X}"),
+    });
+    escaped.collect()
 }
 
 /// Whether an identity provider's subject can be one of ours: 1..255 bytes, no control characters.
