@@ -324,10 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_cancel_goes_back_to_what_the_driving_is() {
-        let mut allocation = in_state(State::Cancelling);
+    fn a_rejected_cancel_goes_back_to_what_the_driving_is_and_leaves_nothing_behind() {
+        let mut allocation = in_state(State::Approved);
+        allocation.cancel("changed my mind".to_owned()).expect("not started");
         allocation.driving_cancel_rejected(State::DrivingStarted);
         assert_eq!(allocation.state, State::DrivingStarted);
+        assert_eq!(allocation.cancel_reason, "");
         let said = allocation.cancel_outcome().map_err(|no| no.reason);
         assert_eq!(said, Err("DRIVING_ALREADY_STARTED"));
     }
@@ -358,7 +360,10 @@ mod tests {
     #[test]
     fn a_reason_has_an_end() {
         let long = "왜".repeat(MAX_REASON + 1);
-        assert_eq!(requested().cancel(long).map_err(|no| no.reason), Err("INVALID_REASON"));
+        for reason in [long.as_str(), "\0", "line\nbreak"] {
+            let said = requested().cancel(reason.to_owned()).map_err(|no| no.reason);
+            assert_eq!(said, Err("INVALID_REASON"), "{reason:?}");
+        }
         assert!(requested().cancel("왜".repeat(MAX_REASON)).is_ok());
     }
 

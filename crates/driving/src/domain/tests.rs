@@ -126,6 +126,15 @@ fn an_event_knows_better_than_the_call() {
 }
 
 #[test]
+fn a_late_deferral_does_not_undo_the_verdict_of_a_call() {
+    let mut driving = in_state(State::Finished);
+    let payment = PaymentId(Uuid::from_u128(7));
+    driving.payment_settled_by_call(Charge::Approved(payment));
+    let late = driving.payment_settled(payment, PaymentState::Deferred);
+    assert_eq!((late, driving.payment_state), (Ok(vec![]), Some(PaymentState::Approved)));
+}
+
+#[test]
 fn a_reason_has_an_end() {
     let long = "왜".repeat(MAX_REASON + 1);
     assert_eq!(opened().decline(&long).map_err(|no| no.reason), Err("INVALID_REASON"));

@@ -3,15 +3,16 @@
 use proto::allocation::v1::{
     CancelAllocationRequest, GetAllocationRequest, ListAllocationsRequest, WatchAllocationRequest,
 };
+use proto::dashboard::v1::GetSummaryRequest;
 use proto::driving::v1::ListDrivingsRequest;
 use proto::google::r#type::LatLng;
 use proto::message::v1::ListMessagesRequest;
 use proto::r#type::v1::Place;
-use testkit::{Backing, Role};
+use testkit::{Backing, Role, eventually};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::people::{Customer, Driver, dev, reason, refusal, wish};
+use crate::people::{Customer, Driver, SOON, dev, reason, refusal, wish};
 
 fn at_fault(status: &Status) -> (Code, String, Vec<String>) {
     let fields =
@@ -110,6 +111,19 @@ async fn malformed_reads_say_which_field() {
     let list = ListDrivingsRequest { near, ..Default::default() };
     let list = driver.drivings.list_drivings(list).await;
     assert_eq!(refusal(list), (Code::InvalidArgument, "INVALID_LOCATION".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_nothing_knows_that_it_is_complete() {
+    let mesh = dev(Backing::Sqlite).await;
+    let operator = mesh.token(Role::Operator, "O1").await;
+    eventually(SOON, || async {
+        let mut dashboard = mesh.dashboard(&operator);
+        let summary = dashboard.get_summary(GetSummaryRequest::default()).await;
+        let as_of = summary.expect("an answer").into_inner().as_of.expect("on every answer");
+        as_of.age.ok_or("not known to be complete")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! The cancel rule: until the driving starts, decided by driving.
 
+use proto::allocation::v1::WatchAllocationRequest;
 use proto::allocation::v1::allocation::State;
 use proto::driving::v1::DeclineDrivingRequest;
 use proto::driving::v1::driving::State as Driving;
@@ -24,6 +25,14 @@ async fn an_accepted_driving_is_withdrawn_and_its_driver_is_free(#[case] backing
 
     let cancelled = customer.cancel(&allocation.name).await.expect("not started");
     assert_eq!(cancelled.state(), State::Cancelled);
+    let watch =
+        |resume_token| WatchAllocationRequest { name: allocation.name.clone(), resume_token };
+    let mut last =
+        customer.allocations.watch_allocation(watch(String::new())).await.expect("theirs");
+    let last = last.get_mut().message().await.expect("a change").expect("the present state");
+    let over = customer.allocations.watch_allocation(watch(last.resume_token)).await;
+    let over = over.expect("theirs").into_inner().message().await.expect("a clean end");
+    assert_eq!(over, None, "who has seen the end gets nothing but the end");
     assert_eq!(cancelled.cancel_reason, "changed my mind");
     let refused = refusal(driver.start(&open.name).await);
     assert_eq!(refused, (Code::FailedPrecondition, "DRIVING_CLOSED".to_owned()));
