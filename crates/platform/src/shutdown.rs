@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -21,6 +21,7 @@ pub struct Shutdown {
     token: CancellationToken,
     tasks: TaskTracker,
     running: Arc<Mutex<Running>>,
+    panicked: Arc<OnceLock<&'static str>>,
 }
 
 impl Shutdown {
@@ -48,19 +49,29 @@ impl Shutdown {
     }
 
     /// Runs a task until it ends by itself; it is expected to do so soon after
-    /// [`cancelled`](Shutdown::cancelled).
+    /// [`cancelled`](Shutdown::cancelled). A panic asks everything to stop: half a process is worse
+    /// than none, and whoever looks after it starts it anew.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let running = Entry::new(self.running.clone(), name);
-        let token = self.token.clone();
+        let (token, panicked) = (self.token.clone(), self.panicked.clone());
         self.tasks.spawn(async move {
             let outcome = AssertUnwindSafe(task).catch_unwind().await;
             drop(running);
             match outcome {
                 Ok(()) if token.is_cancelled() => tracing::debug!(task = name, "task ended"),
                 Ok(()) => tracing::warn!(task = name, "task ended before it was asked to"),
-                Err(_) => tracing::error!(task = name, "task ended by a panic"),
+                Err(_) => {
+                    tracing::error!(task = name, "task ended by a panic");
+                    panicked.set(name).ok();
+                    token.cancel();
+                }
             }
         });
+    }
+
+    /// Which task has panicked first, if one has.
+    pub fn panicked(&self) -> Option<&'static str> {
+        self.panicked.get().copied()
     }
 
     /// Asks everything to stop.
@@ -149,5 +160,13 @@ mod tests {
         shutdown.spawn("broken", async { panic!("on purpose") });
         shutdown.trigger();
         assert_eq!(shutdown.wait(Duration::from_secs(20)).await, ["stubborn"]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_asks_everything_to_stop() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn("broken", async { panic!("on purpose") });
+        shutdown.cancelled().await;
+        assert_eq!(shutdown.panicked(), Some("broken"));
     }
 }

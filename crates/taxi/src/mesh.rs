@@ -108,13 +108,20 @@ impl Mesh {
 
     /// Waits until everything is asked to stop, and then until it has stopped.
     pub(crate) async fn end(self) -> Result<(), Exit> {
-        self.stop.cancelled().await;
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            // Only a panic stops the work before the servers.
+            () = self.work.cancelled() => self.stop.trigger(),
+        }
         let server::ServerConfig { drain_delay, drain, .. } = self.settings.server;
         let mut late = self.stop.wait(drain_delay + drain + WORK_GRACE).await;
         self.work.trigger();
         late.extend(self.work.wait(WORK_GRACE).await);
         if !late.is_empty() {
             tracing::warn!(tasks = late.join(", "), "did not stop in time");
+        }
+        if let Some(task) = self.stop.panicked().or(self.work.panicked()) {
+            return Err(Exit::failed(format!("the task {task} has panicked: the log says where")));
         }
         match self.failure.get() {
             Some(failure) => Err(Exit::failed(failure)),
