@@ -30,6 +30,8 @@ pub(crate) struct Offer {
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     offers: Vec<Offer>,
+    /// Contexts that do not answer, and why.
+    away: Vec<String>,
 }
 
 impl Catalogue {
@@ -53,7 +55,7 @@ impl Catalogue {
             )));
         }
         away.iter().for_each(|why| tracing::warn!("a context is away: {why}"));
-        Ok(Catalogue { offers })
+        Ok(Catalogue { offers, away })
     }
 
     /// All services.
@@ -75,6 +77,10 @@ impl Catalogue {
         method: &str,
     ) -> Result<(&Offer, MethodDescriptor), Exit> {
         let offer = self.service(service).ok_or_else(|| {
+            if !self.away.is_empty() {
+                let away = self.away.join("; ");
+                return Exit::unavailable(format!("{service} does not answer ({away})"));
+            }
             let names: Vec<&str> = self.offers.iter().map(|it| it.context.as_str()).collect();
             Exit::usage(format!("there is no service {service}: there are {}", names.join(", ")))
         })?;
