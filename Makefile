@@ -14,7 +14,7 @@ TESTS ?= --workspace
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Build, and run all contexts, the broker and the gateway in one process.
+run: ## Build, and run all contexts, a broker and what they need in one process.
 	@tools/setup.sh nats
 	cargo build -p taxi
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taxi" dev $(ARGS)

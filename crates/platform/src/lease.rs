@@ -1,8 +1,9 @@
 //! One leader among replicas: a row in the context's own database, by the database's own clock.
 //!
 //! Two leaders for a moment (a process that was stopped and wakes up) are harmless by design:
-//! publishing is deduplicated by message id, a projection is fenced by its checkpoint, a policy by
-//! its cause.
+//! publishing is deduplicated by message id (within the broker's window of two minutes; what comes
+//! twice after that, consumers ignore), a projection is fenced by its checkpoint, a policy by its
+//! cause.
 
 use std::time::Duration;
 

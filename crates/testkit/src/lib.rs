@@ -10,6 +10,8 @@
 //! No child process outlives the test process, however that one ends: see
 //! [`platform::nats_server::Leash`].
 
+mod absent;
+mod backlog;
 mod client;
 mod clock;
 mod eventually;
@@ -18,6 +20,7 @@ mod postgres;
 mod process;
 mod proxy;
 
+pub use absent::absent_broker;
 pub use client::{
     AllocationClient, Bearer, DashboardClient, DrivingClient, Known, MessageClient, PaymentClient,
 };

@@ -15,18 +15,18 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use platform::nats_server::{self, NatsServer};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, Statement};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::backlog::Backlog;
 use crate::client::{
     AllocationClient, Bearer, DashboardClient, DrivingClient, Known, MessageClient, PaymentClient,
 };
 use kernel::Role;
 
-use crate::postgres::{Durability, Postgres, chain, connect};
+use crate::postgres::{Durability, Postgres, chain};
 use crate::process::{Process, free_port};
 
 /// All contexts.
@@ -510,7 +510,7 @@ impl Mesh {
             let mut broken = Vec::new();
             let mut parked = 0;
             for (context, url) in &self.databases {
-                match Backlog::of(context, url).await {
+                match Backlog::of(url).await {
                     Ok(backlog) => {
                         parked += backlog.parked;
                         if backlog.unsent > 0 {
@@ -611,43 +611,6 @@ impl Drop for Mesh {
         if let Some(files) = self.files.take().filter(|_| keep) {
             eprintln!("the files of the mesh are in {}", files.keep().display());
         }
-    }
-}
-
-/// What a context has still to do.
-struct Backlog {
-    unsent: i64,
-    parked: i64,
-}
-
-impl Backlog {
-    async fn of(context: &str, url: &str) -> Result<Self, DbErr> {
-        let database = connect(url).await?;
-        // Only the view may do without an outbox: it publishes nothing.
-        let publishes = context != "dashboard" || has_table(&database, "outbox").await?;
-        let unsent = match publishes {
-            true => count(&database, "SELECT count(*) FROM outbox WHERE sent_at IS NULL").await?,
-            false => 0,
-        };
-        let parked = count(&database, "SELECT count(*) FROM parked_event").await?;
-        database.close().await?;
-        Ok(Self { unsent, parked })
-    }
-}
-
-async fn has_table(database: &DatabaseConnection, table: &str) -> Result<bool, DbErr> {
-    let tables = match database.get_database_backend() {
-        sea_orm::DbBackend::Sqlite => "SELECT count(*) FROM sqlite_master WHERE name",
-        _ => "SELECT count(*) FROM information_schema.tables WHERE table_name",
-    };
-    Ok(count(database, &format!("{tables} = '{table}'")).await? > 0)
-}
-
-async fn count(database: &DatabaseConnection, sql: &str) -> Result<i64, DbErr> {
-    let statement = Statement::from_string(database.get_database_backend(), sql);
-    match database.query_one_raw(statement).await? {
-        Some(row) => row.try_get_by_index(0),
-        None => Err(DbErr::RecordNotFound(sql.to_owned())),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kernel::{Actor, Failure, Role, Timestamp, Uuid};
-use platform::broker::{Broker, BrokerConfig, Delivery};
+use platform::broker::Delivery;
 use platform::call::Deadline;
 use platform::db::{Db, DbConfig};
 use platform::lease::Lease;
@@ -61,14 +61,7 @@ impl House {
     async fn at(url: String, files: Option<TempDir>) -> House {
         let db = Db::connect(&DbConfig { url, max_connections: 4 }).await.expect("a URL");
         db.migrate::<Migrations>().await.expect("migrates");
-        let nowhere = BrokerConfig {
-            url: "nats://127.0.0.1:9".to_owned(),
-            stream: "TAXI_EVENTS".to_owned(),
-            prefix: "taxi.events".to_owned(),
-            shards: 8,
-            replicas: 1,
-        };
-        let broker = Broker::connect(nowhere, NAME).await.expect("a URL");
+        let broker = testkit::absent_broker(NAME).await;
         let lease = Lease::new(db.clone(), NAME, Uuid::nil());
         let clock = Arc::new(TestClock::at(NOW));
         let projection =

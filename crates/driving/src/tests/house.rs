@@ -10,7 +10,7 @@ use kernel::{
     Actor, AllocationId, Clock, CustomerId, DriverId, DrivingId, Failure, Location, Money,
     PaymentId, Place, Role, Timestamp, Uuid,
 };
-use platform::broker::{Broker, BrokerConfig, Delivery};
+use platform::broker::Delivery;
 use platform::consumer::Policies as _;
 use platform::context::Context;
 use platform::db::{Db, DbConfig};
@@ -137,14 +137,7 @@ impl House {
     async fn at(url: String, files: Option<TempDir>) -> House {
         let db = Db::connect(&DbConfig { url, max_connections: 8 }).await.expect("a URL");
         db.migrate::<Migrations>().await.expect("migrates");
-        let nowhere = BrokerConfig {
-            url: "nats://127.0.0.1:9".to_owned(),
-            stream: "TAXI_EVENTS".to_owned(),
-            prefix: "taxi.events".to_owned(),
-            shards: 8,
-            replicas: 1,
-        };
-        let broker = Broker::connect(nowhere, NAME).await.expect("a URL");
+        let broker = testkit::absent_broker(NAME).await;
         let clock = Arc::new(TestClock::at(Timestamp::from_micros(1_000_000_000)));
         let tasks = Shutdown::new();
         let cx = Context::new(NAME, db.clone(), broker, clock.clone(), tasks.clone());

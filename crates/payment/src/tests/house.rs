@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kernel::{
     Actor, AllocationId, Cause, Clock, CustomerId, DrivingId, Failure, Money, Role, Uuid,
 };
-use platform::broker::{Broker, BrokerConfig, Delivery};
+use platform::broker::Delivery;
 use platform::consumer::Known;
 use platform::consumer::Policies as _;
 use platform::db::{Db, DbConfig};
@@ -124,14 +124,7 @@ impl House {
     async fn at(url: String, files: Option<TempDir>) -> House {
         let db = Db::connect(&DbConfig { url, max_connections: 8 }).await.expect("a URL");
         db.migrate::<Migrations>().await.expect("migrates");
-        let nowhere = BrokerConfig {
-            url: "nats://127.0.0.1:9".to_owned(),
-            stream: "TAXI_EVENTS".to_owned(),
-            prefix: "taxi.events".to_owned(),
-            shards: 8,
-            replicas: 1,
-        };
-        let broker = Broker::connect(nowhere, NAME).await.expect("a URL");
+        let broker = testkit::absent_broker(NAME).await;
         let (tasks, clock) = (Shutdown::new(), Arc::new(TestClock::default()));
         let store = {
             let pokes = Pokes::start(NAME, &broker, Uuid::nil(), &tasks);
