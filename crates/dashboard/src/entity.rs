@@ -41,6 +41,8 @@ pub(crate) struct Model {
     pub(crate) payment_version: i64,
     /// The place in the stream of the last event folded: the order in which rides change.
     pub(crate) sequence: i64,
+    /// The shard of the stream in which all its events are.
+    pub(crate) shard: i32,
 }
 
 /// No relations.

@@ -28,7 +28,7 @@ use proto::words::{money, parse_time, time};
 use tonic::{Request, Response, Status};
 
 use crate::entity::{Entry, Place};
-use crate::query::{Filter, Group, Queries, Summary};
+use crate::query::{Filter, Group, Queries, Seen, Summary};
 use crate::view::DrivingInfo;
 
 /// Who may call what. A role that stands first goes first.
@@ -53,7 +53,7 @@ impl Dashboard {
 
     /// How fresh the view is, as an answer says it.
     fn wire_as_of(&self, as_of: AsOf) -> wire::AsOf {
-        wire_as_of(as_of, self.queries.clock.now())
+        wire_as_of(&as_of, self.queries.clock.now())
     }
 }
 
@@ -116,9 +116,9 @@ impl DashboardService for Dashboard {
             Ok::<_, Status>(Some((change, watch)))
         });
         let clock = self.queries.clock.clone();
-        let answers = changes.map_ok(move |(ride, as_of)| {
-            let resume_token = encode_token(&tokens, &ride.sequence.to_string());
-            let as_of = wire_as_of(as_of, clock.now());
+        let answers = changes.map_ok(move |(ride, as_of, seen)| {
+            let resume_token = encode_token(&tokens, &seen.to_string());
+            let as_of = wire_as_of(&as_of, clock.now());
             let driving_info = Some(wire_driving_info(ride, as_of));
             WatchDrivingInfosResponse { driving_info, resume_token, as_of: Some(as_of) }
         });
@@ -197,13 +197,13 @@ fn watch_tokens(request: &WatchDrivingInfosRequest) -> String {
     format!("watch of {}", hex(&query))
 }
 
-/// The place in the stream that a resume token names.
-fn parse_resume_token(tokens: &str, token: &str) -> Result<Option<i64>, Rejection> {
+/// How far the watch had come that handed out this resume token.
+fn parse_resume_token(tokens: &str, token: &str) -> Result<Option<Seen>, Rejection> {
     if token.is_empty() {
         return Ok(None);
     }
-    let sequence = decode_token(tokens, token).and_then(|sequence| sequence.parse().ok());
-    sequence.map(Some).ok_or_else(|| {
+    let seen = decode_token(tokens, token).and_then(|seen| Seen::parse(&seen));
+    seen.map(Some).ok_or_else(|| {
         let message = "must be the resume_token of the same watch, unchanged";
         Rejection::invalid("resume_token", "INVALID_RESUME_TOKEN", message)
     })
@@ -214,10 +214,10 @@ fn hex(message: &impl Message) -> String {
 }
 
 /// A view that was never complete has no age: nobody knows what it lacks.
-fn wire_as_of(as_of: AsOf, now: Timestamp) -> wire::AsOf {
+fn wire_as_of(as_of: &AsOf, now: Timestamp) -> wire::AsOf {
     let was_complete = as_of.complete_at > Timestamp::default();
     let age = was_complete.then(|| now.since(as_of.complete_at));
-    wire::AsOf { sequence: as_of.sequence, age: age.and_then(|age| age.try_into().ok()) }
+    wire::AsOf { sequence: as_of.sequence(), age: age.and_then(|age| age.try_into().ok()) }
 }
 
 fn wire_driving_info(ride: DrivingInfo, as_of: wire::AsOf) -> wire::DrivingInfo {

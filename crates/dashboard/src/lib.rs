@@ -75,8 +75,8 @@ pub fn start(cx: &Context, config: Config) -> Routes {
         cx.broker.clone(),
         cx.db.clone(),
         cx.clock.clone(),
-        cx.lease("projection"),
-        DrivingInfos,
+        cx.shards("projection"),
+        DrivingInfos { broker: cx.broker.clone() },
     );
     let queries = Queries {
         db: cx.db.clone(),

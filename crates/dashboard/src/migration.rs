@@ -1,6 +1,6 @@
 //! The schema, portable between Postgres and SQLite.
 
-use platform::context::HouseTables;
+use platform::context::house_migrations;
 use sea_orm_migration::prelude::*;
 
 /// The migrations of this context, oldest first.
@@ -9,7 +9,9 @@ pub struct Migrations;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(HouseTables), Box::new(DrivingInfo)]
+        let mut migrations = house_migrations();
+        migrations.extend([Box::new(DrivingInfo) as Box<dyn MigrationTrait>, Box::new(Shard)]);
+        migrations
     }
 }
 
@@ -48,5 +50,23 @@ impl MigrationTrait for DrivingInfo {
             CREATE INDEX driving_info_sequence ON driving_info (sequence);"
         );
         manager.get_connection().execute_unprepared(&sql).await.map(|_| ())
+    }
+}
+
+struct Shard;
+
+impl MigrationName for Shard {
+    fn name(&self) -> &str {
+        "m0003_shard"
+    }
+}
+
+/// Rides of one shard change in order; a row that is older than this column is in 0 until then.
+#[async_trait::async_trait]
+impl MigrationTrait for Shard {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let sql = "ALTER TABLE driving_info ADD COLUMN shard integer NOT NULL DEFAULT 0;
+            CREATE INDEX driving_info_shard ON driving_info (shard, sequence);";
+        manager.get_connection().execute_unprepared(sql).await.map(|_| ())
     }
 }

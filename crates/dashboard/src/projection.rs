@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use kernel::{Failure, Uuid};
-use platform::broker::Delivery;
+use platform::broker::{Broker, Delivery};
 use platform::db::{failure, internal};
 use platform::projection::View;
 use sea_orm::entity::prelude::*;
@@ -14,7 +14,10 @@ use crate::entity::{Column, Entity};
 use crate::view::{DrivingInfo, Event};
 
 /// The view of all rides.
-pub(crate) struct DrivingInfos;
+pub(crate) struct DrivingInfos {
+    /// For the shard of each ride.
+    pub(crate) broker: Broker,
+}
 
 impl View for DrivingInfos {
     async fn fold(&self, tx: &DatabaseTransaction, batch: &[Delivery]) -> Result<(), Failure> {
@@ -25,6 +28,7 @@ impl View for DrivingInfos {
             let id = delivery.correlation;
             let ride = rides.entry(id).or_insert_with(|| DrivingInfo::before(delivery));
             if ride.fold(delivery, event) {
+                ride.shard = i32::try_from(self.broker.shard_of(id)).map_err(internal)?;
                 changed.insert(id);
             }
         }

@@ -1,6 +1,7 @@
 //! Reads the view: one ride, pages of rides, rides as they change, key figures.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,17 +176,17 @@ impl Queries {
         }
     }
 
-    /// Follows the rides that match: from behind this place in the stream, or from the latest ones.
+    /// Follows the rides that match: from behind this point, or from the latest ones.
     pub(crate) async fn watch(
         &self,
         actor: &Actor,
         filter: &Filter,
-        after: Option<i64>,
+        after: Option<Seen>,
     ) -> Result<Watch, Failure> {
         let condition = Condition::all().add(visible_to(actor)).add(filter.condition());
         let after = match after {
             Some(after) => after,
-            None => self.before_latest(&condition).await?,
+            None => Seen::until(self.before_latest(&condition).await?),
         };
         Ok(Watch {
             queries: self.clone(),
@@ -241,6 +242,58 @@ impl Written {
     }
 }
 
+/// How far a watch has seen the changes of rides: a place in the stream for each shard, since
+/// replicas fold shards side by side, and one for all the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    others: i64,
+    shards: BTreeMap<i32, i64>,
+}
+
+impl Seen {
+    /// Everything up to this place.
+    fn until(sequence: i64) -> Seen {
+        Seen { others: sequence, shards: BTreeMap::new() }
+    }
+
+    /// Reads what [`Seen::to_string`] has written.
+    pub(crate) fn parse(text: &str) -> Option<Seen> {
+        let mut parts = text.split(',');
+        let others = parts.next()?.parse().ok()?;
+        let shard = |part: &str| {
+            let (shard, sequence) = part.split_once(':')?;
+            Some((shard.parse().ok()?, sequence.parse().ok()?))
+        };
+        Some(Seen { others, shards: parts.map(shard).collect::<Option<_>>()? })
+    }
+
+    /// This shard up to this place, too.
+    fn note(&mut self, shard: i32, sequence: i64) {
+        let others = self.others;
+        let seen = self.shards.entry(shard).or_insert(others);
+        *seen = Ord::max(sequence, *seen);
+    }
+
+    /// What has not been seen yet.
+    fn condition(&self) -> Condition {
+        let apart = Column::Shard.is_not_in(self.shards.keys().copied());
+        let new_in = |(shard, seen): (&i32, &i64)| {
+            Condition::all().add(Column::Shard.eq(*shard)).add(Column::Sequence.gt(*seen))
+        };
+        self.shards.iter().map(new_in).fold(
+            Condition::any().add(Condition::all().add(apart).add(Column::Sequence.gt(self.others))),
+            Condition::add,
+        )
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.others)?;
+        self.shards.iter().try_for_each(|(shard, seen)| write!(f, ",{shard}:{seen}"))
+    }
+}
+
 /// The rides that match, in the order in which they last changed, without end.
 ///
 /// A ride that changes several times between two looks is seen once, as it is by then.
@@ -248,8 +301,8 @@ pub(crate) struct Watch {
     queries: Queries,
     freshness: Freshness,
     condition: Condition,
-    /// The place in the stream of the last ride handed out.
-    after: i64,
+    /// How far rides have been handed out.
+    after: Seen,
     /// Rides read ahead.
     ready: VecDeque<DrivingInfo>,
     /// How fresh the view was at the last look.
@@ -259,15 +312,16 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// The next ride that has changed, and how fresh the view was when it was read.
-    pub(crate) async fn next(&mut self) -> Result<(DrivingInfo, AsOf), Failure> {
+    /// The next ride that has changed, how fresh the view was when it was read, and from where to go
+    /// on after it.
+    pub(crate) async fn next(&mut self) -> Result<(DrivingInfo, AsOf, Seen), Failure> {
         loop {
             if let Some(ride) = self.ready.pop_front() {
-                self.after = ride.sequence;
-                return Ok((ride, self.as_of));
+                self.after.note(ride.shard, ride.sequence);
+                return Ok((ride, self.as_of.clone(), self.after.clone()));
             }
             let as_of = self.queries.as_of().await?;
-            if self.idle && as_of.sequence <= self.as_of.sequence {
+            if self.idle && as_of.sequences == self.as_of.sequences {
                 self.queries.changed(&mut self.freshness).await?;
             } else {
                 self.as_of = as_of;
@@ -279,13 +333,19 @@ impl Watch {
     async fn look(&mut self) -> Result<(), Failure> {
         let rides = Entity::find()
             .filter(self.condition.clone())
-            .filter(Column::Sequence.gt(self.after))
+            .filter(self.after.condition())
             .order_by_asc(Column::Sequence)
             .limit(WATCHED)
             .all(self.queries.db.reader())
             .await
             .map_err(failure)?;
         self.idle = rides.is_empty();
+        if self.idle {
+            // All that the view contained before the look has been seen.
+            for (shard, sequence) in &self.as_of.sequences {
+                self.after.note(*shard, *sequence);
+            }
+        }
         self.ready.extend(rides);
         Ok(())
     }

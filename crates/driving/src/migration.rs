@@ -1,6 +1,6 @@
 //! The context's schema.
 
-use platform::context::HouseTables;
+use platform::context::house_migrations;
 use platform::db::uuid_type;
 use sea_orm_migration::prelude::*;
 
@@ -9,7 +9,9 @@ pub struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(HouseTables), Box::new(CreateDriving)]
+        let mut migrations = house_migrations();
+        migrations.push(Box::new(CreateDriving));
+        migrations
     }
 }
 

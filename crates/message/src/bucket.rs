@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::{Config, CreateErrorKind, Store};
 use bytes::Bytes;
+use futures::TryStreamExt;
 use kernel::Failure;
 use platform::broker::{Broker, BrokerError};
 
@@ -42,12 +43,47 @@ impl Bucket {
 
     /// Stores a value under a key that has none. One that is there already stays as it is.
     pub(crate) async fn create(&self, key: String, value: Bytes) -> Result<(), Failure> {
-        self.with(|store| async move {
+        let created = self.with(|store| async move {
             match store.create(key, value).await {
                 Ok(_) => Ok(()),
                 Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(()),
                 Err(error) => Err(error.into()),
             }
+        });
+        let created = created.await;
+        self.broker.stored(created.as_ref().map(|_| ()).map_err(ToString::to_string));
+        created
+    }
+
+    /// All values; the usual case, that there are none, is cheap.
+    pub(crate) async fn values(&self) -> Result<Vec<Bytes>, Failure> {
+        self.with(|store| async move {
+            if store.stream.get_info().await?.state.messages == 0 {
+                return Ok(Vec::new());
+            }
+            let keys: Vec<String> = store.keys().await?.try_collect().await?;
+            let values = keys.iter().map(|key| store.get(key));
+            let values = futures::future::try_join_all(values).await?;
+            Ok(values.into_iter().flatten().collect())
+        })
+        .await
+    }
+
+    /// Removes a key with all that is known of it.
+    pub(crate) async fn remove(&self, key: &str) -> Result<(), Failure> {
+        self.with(|store| async move {
+            let subject = format!("{}{key}", store.prefix);
+            store.stream.purge().filter(subject).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Puts a value in the place of the one that is there.
+    pub(crate) async fn replace(&self, key: &str, value: Bytes) -> Result<(), Failure> {
+        self.with(|store| async move {
+            store.put(key, value).await?;
+            Ok(())
         })
         .await
     }

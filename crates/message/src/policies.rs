@@ -1,12 +1,13 @@
 //! What is told when: one policy for each event that customers hear of.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use kernel::{Clock, CustomerId, DriverId, Failure, Rejection};
 use platform::broker::Delivery;
-use platform::consumer::{InOrder, Inbox as Bookkeeping, Policies};
+use platform::consumer::{InOrder, Inbox as Bookkeeping, Part, Parts, Policies};
+use platform::parked::Model as Parked;
 use prost::Name;
 use proto::allocation::v1::{AllocationExpired, AllocationRequested};
 use proto::driving::v1::{DrivingApproved, DrivingFinished, DrivingStarted};
@@ -147,6 +148,17 @@ pub(crate) struct Parking {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+impl Parking {
+    fn record(&self, event: &Delivery, why: &str) -> Result<Bytes, Failure> {
+        let parked = Parked::new(event, why, self.clock.now());
+        Ok(serde_json::to_vec(&parked).map_err(defect)?.into())
+    }
+}
+
+fn defect(error: serde_json::Error) -> Failure {
+    Failure::Internal(error.into())
+}
+
 impl Bookkeeping for Parking {
     async fn order(&self, _event: &Delivery) -> Result<InOrder, Failure> {
         Ok(InOrder::Next)
@@ -157,24 +169,39 @@ impl Bookkeeping for Parking {
     }
 
     async fn park(&self, event: &Delivery, why: &str) -> Result<(), Failure> {
-        let parked = serde_json::json!({
-            "event": event.id.to_string(),
-            "aggregate": event.aggregate.to_string(),
-            "version": event.version,
-            "kind": event.kind,
-            "sequence": event.sequence,
-            "reason": why,
-            "payload": BASE64_STANDARD.encode(&event.payload),
-            "time": self.clock.now().micros(),
-        });
-        self.bucket.create(event.id.to_string(), parked.to_string().into()).await
+        self.bucket.create(event.id.to_string(), self.record(event, why)?).await
     }
 
-    async fn lead(&self) -> Result<bool, Failure> {
-        Ok(true)
+    async fn parts(&self) -> Result<Parts, Failure> {
+        Ok(Parts { own: BTreeSet::from([Part::Whole]), surplus: BTreeSet::new() })
     }
 
-    async fn hand_over(&self) {}
+    async fn release(&self, _part: Part) {}
+
+    async fn leave(&self) {}
+
+    async fn due(&self) -> Result<Vec<Delivery>, Failure> {
+        let mut due = Vec::new();
+        for value in self.bucket.values().await? {
+            let parked: Parked = serde_json::from_slice(&value).map_err(defect)?;
+            if parked.retry_at.is_some() {
+                due.push(parked.delivery().map_err(Failure::Internal)?);
+            }
+        }
+        Ok(due)
+    }
+
+    async fn tried_again(
+        &self,
+        event: &Delivery,
+        outcome: Result<(), String>,
+    ) -> Result<(), Failure> {
+        let key = event.id.to_string();
+        match outcome {
+            Ok(()) => self.bucket.remove(&key).await,
+            Err(why) => self.bucket.replace(&key, self.record(event, &why)?).await,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -283,9 +310,10 @@ mod tests {
         parking.park(&broken, "again").await.expect("parked before");
         let store = nats.broker.jetstream().get_key_value("P").await.expect("a bucket");
         let value = store.get(broken.id.to_string()).await.expect("found").expect("present");
-        let parked: serde_json::Value = serde_json::from_slice(&value).expect("JSON");
-        assert_eq!(parked["reason"], "no destination");
-        assert_eq!(parked["kind"], "taxi.allocation.v1.AllocationRequested");
-        assert_eq!(parked["payload"], BASE64_STANDARD.encode(&broken.payload));
+        let parked: Parked = serde_json::from_slice(&value).expect("JSON");
+        assert_eq!(parked.reason, "no destination");
+        assert_eq!(parked.kind, "taxi.allocation.v1.AllocationRequested");
+        let again = parked.delivery().expect("an event");
+        assert_eq!((again.id, again.payload), (broken.id, broken.payload));
     }
 }

@@ -4,7 +4,8 @@
 //! `<prefix>.<shard>.<context>.<event>.<aggregate>`; the shard comes from the correlation id, so all
 //! that belongs together has one order.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::header::HeaderMap;
@@ -36,7 +37,11 @@ pub struct Broker {
     config: Arc<BrokerConfig>,
     client: Client,
     jetstream: jetstream::Context,
+    trouble: Arc<Mutex<Option<String>>>,
 }
+
+/// Where the stream keeps the number of its shards.
+const SHARDS: &str = "shards";
 
 /// Why the broker could not be used.
 pub type BrokerError = Box<dyn std::error::Error + Send + Sync>;
@@ -63,7 +68,7 @@ impl Broker {
             .ack_timeout(Duration::from_secs(5))
             .max_ack_inflight(4096)
             .build(client.clone());
-        Ok(Broker { config: Arc::new(config), client, jetstream })
+        Ok(Broker { config: Arc::new(config), client, jetstream, trouble: Arc::default() })
     }
 
     /// The connection itself, for best-effort messages.
@@ -86,6 +91,16 @@ impl Broker {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
+    /// What the broker, though it answers, cannot do right now: its disk is full, say.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how an attempt to store something has ended.
+    pub fn stored(&self, outcome: Result<(), String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = outcome.err();
+    }
+
     /// The stream of all events, created when it is not there yet.
     pub async fn stream(&self) -> Result<stream::Stream, BrokerError> {
         let config = stream::Config {
@@ -94,9 +109,34 @@ impl Broker {
             storage: stream::StorageType::File,
             num_replicas: self.config.replicas,
             allow_direct: true,
+            metadata: HashMap::from([(SHARDS.to_owned(), self.config.shards.to_string())]),
             ..Default::default()
         };
-        Ok(self.jetstream.get_or_create_stream(config).await?)
+        let stream = self.jetstream.get_or_create_stream(config).await?;
+        let fixed = stream.cached_info().config.metadata.get(SHARDS);
+        match fixed.filter(|fixed| **fixed != self.config.shards.to_string()) {
+            Some(fixed) => {
+                Err(format!("the stream has {fixed} shards: set broker.shards to that").into())
+            }
+            None => Ok(stream),
+        }
+    }
+
+    /// How many shards the stream has.
+    pub fn shards(&self) -> u64 {
+        self.config.shards.max(1)
+    }
+
+    /// The shard of all that belongs together.
+    pub fn shard_of(&self, correlation: Uuid) -> u64 {
+        // The last bits of a UUIDv7 are random, and the same to everybody for ever.
+        (correlation.as_u128() % u128::from(self.shards())) as u64
+    }
+
+    /// The shard that a subject names.
+    pub(crate) fn shard_in(&self, subject: &str) -> Option<u64> {
+        let rest = subject.strip_prefix(&*self.config.prefix)?.strip_prefix('.')?;
+        rest.split('.').next()?.parse().ok()
     }
 
     /// The subject of one event.
@@ -107,15 +147,19 @@ impl Broker {
         correlation: Uuid,
         aggregate: Uuid,
     ) -> String {
-        let BrokerConfig { prefix, shards, .. } = &*self.config;
-        // The last bits of a UUIDv7 are random, and the same to everybody for ever.
-        let shard = correlation.as_u128() % u128::from((*shards).max(1));
-        format!("{prefix}.{shard}.{context}.{event}.{aggregate}")
+        let shard = self.shard_of(correlation);
+        format!("{}.{shard}.{context}.{event}.{aggregate}", self.config.prefix)
     }
 
-    /// The subjects of all events of one context.
-    pub fn subjects_of(&self, context: &str) -> String {
-        format!("{}.*.{context}.>", self.config.prefix)
+    /// The subjects of all events of one context, in one shard or in all.
+    pub(crate) fn subjects_of(&self, context: &str, shard: Option<u64>) -> String {
+        let shard = shard.map_or_else(|| "*".to_owned(), |shard| shard.to_string());
+        format!("{}.{shard}.{context}.>", self.config.prefix)
+    }
+
+    /// The subjects of all events of one shard.
+    pub(crate) fn subjects_in(&self, shard: u64) -> String {
+        format!("{}.{shard}.>", self.config.prefix)
     }
 
     /// The subjects of all events.

@@ -1,97 +1,38 @@
 //! Events on their way in, for policies with an effect.
 //!
-//! A durable pull consumer with explicit acknowledgements; one replica at a time, by lease. Lanes
-//! keep what belongs together in order and let the rest flow. The cause of the effect is the event,
-//! written in the effect's own transaction, so a repetition changes nothing. The *hold rule* keeps
-//! the order of each aggregate's history even when the broker delivers out of order after a
-//! fail-over: what is older than the known version is ignored, the next one is applied, a later one
-//! is held until the gap has closed. What can never be applied is parked, together with what
-//! follows it in the same history.
+//! A durable pull consumer with explicit acknowledgements for each shard; replicas share the shards,
+//! one replica a shard at a time. Lanes keep what belongs together in order and let the rest flow.
+//! The cause of the effect is the event, written in the effect's own transaction, so a repetition
+//! changes nothing. The *hold rule* keeps the order of each aggregate's history even when the broker
+//! delivers out of order after a fail-over: what is older than the known version is ignored, the
+//! next one is applied, a later one is held until the gap has closed. What can never be applied is
+//! parked, together with what follows it in the same history.
 
-use std::collections::HashMap;
+mod inbox;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, AckKind};
-use futures::TryStreamExt;
-use kernel::{Clock, Failure, Uuid};
-use sea_orm::QuerySelect;
-use sea_orm::entity::prelude::*;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use kernel::{Failure, Uuid};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+pub use self::inbox::{Known, SqlInbox};
 use crate::broker::{Broker, BrokerError, Delivery};
-use crate::db::{Db, failure};
-use crate::lease::{Lease, RENEWAL};
+use crate::lease::RENEWAL;
+use crate::metrics::{self, Outcome, Reason};
 use crate::outbox::{Backoff, chain};
+use crate::parked::BEHIND;
 use crate::shutdown::Shutdown;
-use crate::store::{known, note_known};
 use crate::telemetry;
-
-/// The table of events that could not be applied.
-pub mod parked {
-    use kernel::Timestamp;
-    use sea_orm::entity::prelude::*;
-    use sea_orm::sea_query::OnConflict;
-    use sea_orm::{ConnectionTrait, Set};
-
-    use crate::broker::Delivery;
-
-    /// One event that waits for an operator.
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "parked_event")]
-    pub struct Model {
-        /// The event's id.
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub event: Uuid,
-        /// What it happened to.
-        pub aggregate: Uuid,
-        /// Its number there.
-        pub version: i64,
-        /// The full protobuf name of the payload.
-        pub kind: String,
-        /// Its place in the stream.
-        pub sequence: i64,
-        /// Why it could not be applied.
-        pub reason: String,
-        /// The protobuf message.
-        pub payload: Vec<u8>,
-        /// When it was parked, microseconds.
-        pub time: i64,
-    }
-
-    /// No relations.
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-
-    /// Puts an event aside; once is enough.
-    pub(crate) async fn insert(
-        db: &impl ConnectionTrait,
-        event: &Delivery,
-        why: &str,
-        now: Timestamp,
-    ) -> Result<(), DbErr> {
-        let row = ActiveModel {
-            event: Set(event.id),
-            aggregate: Set(event.aggregate),
-            version: Set(event.version),
-            kind: Set(event.kind.clone()),
-            sequence: Set(i64::try_from(event.sequence).unwrap_or(i64::MAX)),
-            reason: Set(why.to_owned()),
-            payload: Set(event.payload.to_vec()),
-            time: Set(now.micros()),
-        };
-        Entity::insert(row)
-            .on_conflict(OnConflict::column(Column::Event).do_nothing().to_owned())
-            .exec_without_returning(db)
-            .await
-            .map(|_| ())
-    }
-}
 
 /// What a context does when it hears of an event: its `policies.rs`.
 pub trait Policies: Send + Sync + 'static {
@@ -100,8 +41,45 @@ pub trait Policies: Send + Sync + 'static {
     fn apply(&self, event: &Delivery) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
+/// What a session is about: everything, or one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Everything: replicas share it as the broker hands it out.
+    Whole,
+    /// One shard, in order.
+    Shard(u64),
+}
+
+impl Part {
+    fn shard(self) -> Option<u64> {
+        match self {
+            Part::Whole => None,
+            Part::Shard(shard) => Some(shard),
+        }
+    }
+
+    fn contains(self, shard: u64) -> bool {
+        self.shard().is_none_or(|own| own == shard)
+    }
+}
+
+/// Which parts are this replica's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// To be worked on.
+    pub own: BTreeSet<Part>,
+    /// To be released as soon as no work on them is in hand.
+    pub surplus: BTreeSet<Part>,
+}
+
 /// Where a consumer keeps what it knows and what it has parked.
 pub trait Inbox: Send + Sync + 'static {
+    /// Which parts of the stream are this replica's. Asked every second.
+    fn parts(&self) -> impl Future<Output = Result<Parts, Failure>> + Send;
+    /// Lets another replica take a part over at once.
+    fn release(&self, part: Part) -> impl Future<Output = ()> + Send;
+    /// Lets others take everything over at once: this replica stops.
+    fn leave(&self) -> impl Future<Output = ()> + Send;
     /// A session begins: what an earlier one believed may no longer be so.
     fn begin(&self) {}
     /// How the event stands to what is known of its aggregate.
@@ -111,10 +89,14 @@ pub trait Inbox: Send + Sync + 'static {
     /// Puts the event aside.
     fn park(&self, event: &Delivery, why: &str)
     -> impl Future<Output = Result<(), Failure>> + Send;
-    /// Whether this replica is the one to consume.
-    fn lead(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
-    /// Lets another replica take over at once.
-    fn hand_over(&self) -> impl Future<Output = ()> + Send;
+    /// The parked events that are to be tried again now.
+    fn due(&self) -> impl Future<Output = Result<Vec<Delivery>, Failure>> + Send;
+    /// What has become of another try: applied, or why not.
+    fn tried_again(
+        &self,
+        event: &Delivery,
+        outcome: Result<(), String>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// How an event stands to what is known of its aggregate.
@@ -139,171 +121,20 @@ pub fn hold(known: i64, version: i64) -> InOrder {
     }
 }
 
-/// What this process knows of the histories of aggregates, as it is on record: saves asking the
-/// database for every event. Only the replica that consumes may believe it.
-#[derive(Clone, Default)]
-pub struct Known(Arc<Mutex<HashMap<Uuid, i64>>>);
-
-impl Known {
-    /// Beyond this many aggregates it starts anew.
-    const MOST: usize = 100_000;
-
-    /// That this history has been applied so far is on record.
-    pub(crate) fn note(&self, aggregate: Uuid, version: i64) {
-        let mut known = self.lock();
-        if known.len() >= Self::MOST {
-            known.clear();
-        }
-        let at = known.entry(aggregate).or_default();
-        *at = version.max(*at);
-    }
-
-    fn of(&self, aggregate: Uuid) -> Option<i64> {
-        self.lock().get(&aggregate).copied()
-    }
-
-    fn forget(&self) {
-        self.lock().clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, i64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The inbox of a context with a relational database.
-pub struct SqlInbox {
-    db: Db,
-    clock: Arc<dyn Clock>,
-    lease: Lease,
-    known: Known,
-    notes: mpsc::Sender<Note>,
-}
-
-/// That an event without an effect has been seen, and who waits until that is on record.
-struct Note {
-    aggregate: Uuid,
-    version: i64,
-    written: oneshot::Sender<()>,
-}
-
-/// Writes notes as they come; those that come during one write share the next.
-async fn write_notes(db: Db, mut notes: mpsc::Receiver<Note>) {
-    let mut batch = Vec::new();
-    while notes.recv_many(&mut batch, 500).await > 0 {
-        let mut histories = HashMap::new();
-        for note in &batch {
-            let version = histories.entry(note.aggregate).or_insert(note.version);
-            *version = note.version.max(*version);
-        }
-        match note_known(db.writer(), histories).await {
-            Ok(()) => {
-                for note in batch.drain(..) {
-                    // Whoever has gone meanwhile finds it on record.
-                    note.written.send(()).ok();
-                }
-            }
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "what was seen is not on record yet");
-                // Whoever waits learns it from the silence, and comes again.
-                batch.clear();
-            }
-        }
-    }
-}
-
-impl SqlInbox {
-    /// The inbox in this database; `lease` says which replica consumes.
-    pub fn start(
-        db: Db,
-        clock: Arc<dyn Clock>,
-        lease: Lease,
-        known: Known,
-        tasks: &Shutdown,
-    ) -> SqlInbox {
-        let (notes, queue) = mpsc::channel(500);
-        tasks.spawn("inbox", write_notes(db.clone(), queue));
-        SqlInbox { db, clock, lease, known, notes }
-    }
-
-    async fn on_record(&self, aggregate: Uuid) -> Result<i64, Failure> {
-        let known: Option<i64> = known::Entity::find_by_id(aggregate)
-            .select_only()
-            .column(known::Column::Version)
-            .into_tuple()
-            .one(self.db.reader())
-            .await
-            .map_err(failure)?;
-        Ok(known.unwrap_or(0))
-    }
-}
-
-impl Inbox for SqlInbox {
-    fn begin(&self) {
-        // Another replica may have gone on with the histories meanwhile.
-        self.known.forget();
-    }
-
-    async fn order(&self, event: &Delivery) -> Result<InOrder, Failure> {
-        // Nothing is parked of a history that this process has applied itself; but another replica
-        // may have gone on with it meanwhile.
-        let believed = self.known.of(event.aggregate).map(|known| hold(known, event.version));
-        if let Some(order @ (InOrder::Known | InOrder::Next)) = believed {
-            return Ok(order);
-        }
-        let order = hold(self.on_record(event.aggregate).await?, event.version);
-        if order == InOrder::Known {
-            return Ok(order);
-        }
-        let parked = parked::Entity::find()
-            .filter(parked::Column::Aggregate.eq(event.aggregate))
-            .limit(1)
-            .one(self.db.reader())
-            .await
-            .map_err(failure)?;
-        Ok(if parked.is_some() { InOrder::BehindParked } else { order })
-    }
-
-    async fn applied(&self, event: &Delivery) -> Result<(), Failure> {
-        // An effect has put it on record in its own transaction.
-        if self.known.of(event.aggregate).is_some_and(|known| known >= event.version) {
-            return Ok(());
-        }
-        let (written, answer) = oneshot::channel();
-        let note = Note { aggregate: event.aggregate, version: event.version, written };
-        self.notes.send(note).await.map_err(|error| Failure::Unavailable(error.into()))?;
-        answer.await.map_err(|error| Failure::Unavailable(error.into()))?;
-        self.known.note(event.aggregate, event.version);
-        Ok(())
-    }
-
-    async fn park(&self, event: &Delivery, why: &str) -> Result<(), Failure> {
-        let now = self.clock.now();
-        parked::insert(self.db.writer(), event, why, now).await.map_err(failure)?;
-        // From now on the record has to be asked.
-        self.known.lock().remove(&event.aggregate);
-        Ok(())
-    }
-
-    async fn lead(&self) -> Result<bool, Failure> {
-        self.lease.hold().await.map_err(failure)
-    }
-
-    async fn hand_over(&self) {
-        self.lease.release().await.ok();
-    }
-}
-
 /// How many histories are worked on at once.
-const LANES: usize = 64;
+const LANES: u64 = 64;
 /// How long the broker waits for an acknowledgement before it delivers again.
-const ACK_WAIT: Duration = Duration::from_secs(10);
+const ACK_WAIT: Duration = Duration::from_secs(8);
 /// How long an event with a gap before it stays with the broker.
 const HOLD: Duration = Duration::from_millis(200);
+/// How long a session that ends may take to finish what it has begun.
+const LAST_WORK: Duration = Duration::from_secs(2);
+/// A session in which nothing arrives for this long, though there is something, is begun anew.
+const STALLED: Duration = Duration::from_secs(15);
 
 /// Feeds a context's policies.
 pub struct Consumer<P, I> {
-    /// The durable consumer's name on the broker: the context's.
+    /// What durable consumers on the broker are named after: the context.
     pub name: &'static str,
     /// Which contexts it listens to.
     pub listens_to: &'static [&'static str],
@@ -315,41 +146,127 @@ pub struct Consumer<P, I> {
     pub inbox: I,
 }
 
+/// The work on one part, until it is asked to stop.
+struct Session {
+    stop: CancellationToken,
+    work: JoinHandle<()>,
+}
+
 impl<P: Policies, I: Inbox> Consumer<P, I> {
-    /// Runs until shutdown; rebuilds itself after every failure.
+    /// Runs until shutdown.
     pub async fn run(self, tasks: Shutdown) {
+        metrics::consumer_starts(self.name);
         let this = Arc::new(self);
-        let mut backoff = Backoff::default();
-        while !tasks.is_triggered() {
-            let session = async {
-                if this.inbox.lead().await? {
-                    this.consume().await
-                } else {
-                    tokio::time::sleep(RENEWAL).await;
-                    Ok(())
-                }
-            };
+        let mut sessions = BTreeMap::new();
+        let mut round = tokio::time::interval(RENEWAL);
+        loop {
             tokio::select! {
                 () = tasks.cancelled() => break,
-                outcome = session => match outcome {
-                    Ok(()) => backoff = Backoff::default(),
-                    Err(error) => {
-                        tracing::warn!(consumer = this.name, error = %chain(&*error), "rebuilding");
-                        tokio::time::sleep(backoff.next()).await;
+                _ = round.tick() => {}
+            }
+            match this.inbox.parts().await {
+                Ok(parts) => this.follow(&mut sessions, parts).await,
+                Err(error) => {
+                    tracing::warn!(consumer = this.name, error = %chain(&error), "whose turn it is")
+                }
+            }
+            if let Err(error) = this.retry_parked(&sessions).await {
+                tracing::warn!(consumer = this.name, error = %chain(&error), "parked events");
+            }
+        }
+        end(sessions.into_values()).await;
+        this.inbox.leave().await;
+    }
+
+    /// Ends the sessions that are not this replica's any more, and begins those that are new.
+    async fn follow(self: &Arc<Self>, sessions: &mut BTreeMap<Part, Session>, parts: Parts) {
+        let Parts { own, surplus } = parts;
+        let ours = |part: &Part| own.contains(part) && !surplus.contains(part);
+        let ended: Vec<_> = sessions.extract_if(.., |part, _| !ours(part)).collect();
+        let others = ended.iter().map(|(part, _)| *part).chain(surplus.iter().copied());
+        let others: BTreeSet<Part> = others.collect();
+        end(ended.into_iter().map(|(_, session)| session)).await;
+        for part in others {
+            self.inbox.release(part).await;
+        }
+        for part in own.difference(&surplus).copied() {
+            sessions.entry(part).or_insert_with(|| {
+                let stop = CancellationToken::new();
+                let work = tokio::spawn(self.clone().work(part, stop.clone()));
+                Session { stop, work }
+            });
+        }
+    }
+
+    /// Works on one part until it is asked to stop; begins anew after every failure.
+    async fn work(self: Arc<Self>, part: Part, stop: CancellationToken) {
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.consume(part, &stop, &mut backoff).await {
+            tracing::warn!(consumer = self.name, ?part, error = %chain(&*error), "begins anew");
+            let stalled = error.downcast_ref::<Stalled>().is_some();
+            metrics::rebuilt(self.name, if stalled { Reason::Stalled } else { Reason::Failed });
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(backoff.next()) => {}
+            }
+        }
+    }
+
+    /// One session with the broker: until the end, or until the connection is lost.
+    async fn consume(
+        self: &Arc<Self>,
+        part: Part,
+        stop: &CancellationToken,
+        backoff: &mut Backoff,
+    ) -> Result<(), BrokerError> {
+        self.inbox.begin();
+        let (consumer, mut messages) = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            opened = self.open(part) => opened?,
+        };
+        let shelf = Arc::new(Shelf::new(self.name, part));
+        let lanes = self.lanes(part, &shelf);
+        let mut watch = tokio::time::interval(RENEWAL);
+        let mut last_news = Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                message = messages.try_next() => {
+                    let message = message?.ok_or("the broker closed")?;
+                    last_news = Instant::now();
+                    *backoff = Backoff::default();
+                    lanes.take(message, self.broker.shards()).await?;
+                }
+                _ = watch.tick() => if last_news.elapsed() > STALLED {
+                    let pending = consumer.get_info().await?.num_pending > 0;
+                    if pending && shelf.in_hand.load(Ordering::Relaxed) == 0 {
+                        return Err(Stalled.into());
                     }
+                    last_news = Instant::now();
                 }
             }
         }
-        this.inbox.hand_over().await;
+        // What has arrived and was not begun is for whoever comes next, at once.
+        while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+            message.ack_with(AckKind::Nak(None)).await.ok();
+        }
+        lanes.finish().await;
+        Ok(())
     }
 
-    /// One session with the broker: until leadership or the connection is lost.
-    async fn consume(self: &Arc<Self>) -> Result<(), BrokerError> {
-        self.inbox.begin();
+    /// Opens the durable consumer of a part.
+    async fn open(
+        &self,
+        part: Part,
+    ) -> Result<(consumer::Consumer<pull::Config>, pull::Stream), BrokerError> {
         let stream = self.broker.stream().await?;
+        let subjects = |context: &&str| self.broker.subjects_of(context, part.shard());
         let config = pull::Config {
-            durable_name: Some(self.name.to_owned()),
-            filter_subjects: self.listens_to.iter().map(|c| self.broker.subjects_of(c)).collect(),
+            durable_name: Some(match part {
+                Part::Whole => self.name.to_owned(),
+                Part::Shard(shard) => format!("{}-{shard}", self.name),
+            }),
+            filter_subjects: self.listens_to.iter().map(subjects).collect(),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             deliver_policy: DeliverPolicy::All,
@@ -357,50 +274,41 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
             ..Default::default()
         };
         let consumer = stream.create_consumer(config).await?;
-        let mut messages = consumer
+        let messages = consumer
             .stream()
             .max_messages_per_batch(200)
             .heartbeat(Duration::from_secs(5))
             .messages()
             .await?;
-        // Dropped, and with them all work in hand, when the session ends.
-        let (lanes, _work) = self.lanes();
-        let mut renewal = tokio::time::interval(RENEWAL);
-        loop {
-            tokio::select! {
-                _ = renewal.tick() => if !self.inbox.lead().await? { return Ok(()) },
-                message = messages.try_next() => {
-                    let Some(message) = message? else { return Err("the broker closed".into()) };
-                    let lane = lane_of(&message);
-                    if lanes[lane].send(message).await.is_err() {
-                        return Err("a lane has ended".into());
-                    }
-                }
-            }
-        }
+        Ok((consumer, messages))
     }
 
     /// Starts the lanes of one session.
-    fn lanes(self: &Arc<Self>) -> (Vec<mpsc::Sender<jetstream::Message>>, JoinSet<()>) {
+    fn lanes(self: &Arc<Self>, part: Part, shelf: &Arc<Shelf>) -> Lanes {
+        let count = match part {
+            Part::Whole => LANES,
+            Part::Shard(_) => LANES.div_ceil(self.broker.shards()),
+        };
         let mut work = JoinSet::new();
         let lane = |_| {
             let (sender, mut messages) = mpsc::channel::<jetstream::Message>(64);
-            let this = self.clone();
+            let (this, shelf) = (self.clone(), shelf.clone());
             work.spawn(async move {
                 while let Some(message) = messages.recv().await {
-                    this.handle(message).await;
+                    this.handle(message, &shelf).await;
+                    shelf.in_hand.fetch_sub(1, Ordering::Relaxed);
                 }
             });
             sender
         };
-        ((0..LANES).map(lane).collect(), work)
+        Lanes { doors: (0..count).map(lane).collect(), work, shelf: shelf.clone() }
     }
 
     /// Brings one message to its end, however long its database or its neighbours are away.
-    async fn handle(&self, message: jetstream::Message) {
+    async fn handle(&self, message: jetstream::Message, shelf: &Shelf) {
         let mut backoff = Backoff::default();
         loop {
-            match self.attempt(&message).await {
+            match self.attempt(&message, shelf).await {
                 Ok(ack) => {
                     // A lost acknowledgement means another delivery of what is known by then.
                     message.ack_with(ack).await.ok();
@@ -408,6 +316,7 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
                 }
                 Err(error) => {
                     tracing::warn!(consumer = self.name, error = %chain(&error), "trying again");
+                    metrics::handled(self.name, Outcome::Retried);
                     message.ack_with(AckKind::Progress).await.ok();
                     tokio::time::sleep(backoff.next()).await;
                 }
@@ -415,7 +324,11 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
         }
     }
 
-    async fn attempt(&self, message: &jetstream::Message) -> Result<AckKind, Failure> {
+    async fn attempt(
+        &self,
+        message: &jetstream::Message,
+        shelf: &Shelf,
+    ) -> Result<AckKind, Failure> {
         let event = match parse(message) {
             Ok(event) => event,
             Err(error) => {
@@ -424,26 +337,148 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
                 return Ok(AckKind::Term);
             }
         };
-        match self.inbox.order(&event).await? {
-            InOrder::Known => return Ok(AckKind::Ack),
+        let order = self.inbox.order(&event).await?;
+        shelf.note(event.sequence, order);
+        match order {
+            InOrder::Known => {
+                metrics::handled(self.name, Outcome::Known);
+                return Ok(AckKind::Ack);
+            }
             InOrder::Early => return Ok(AckKind::Nak(Some(HOLD))),
             InOrder::BehindParked => {
-                self.inbox.park(&event, "an earlier event of the same aggregate is parked").await?;
+                self.inbox.park(&event, BEHIND).await?;
+                metrics::handled(self.name, Outcome::Parked);
                 return Ok(AckKind::Ack);
             }
             InOrder::Next => {}
         }
-        let effect = self.policies.apply(&event);
-        match telemetry::in_trace(event.trace.as_deref(), effect).await {
-            Ok(()) => self.inbox.applied(&event).await?,
-            Err(failure @ Failure::Unavailable(_)) => return Err(failure),
-            Err(failure) => {
-                let why = chain(&failure);
+        match self.apply(&event).await? {
+            Ok(()) => {
+                self.inbox.applied(&event).await?;
+                metrics::handled(self.name, Outcome::Applied);
+            }
+            Err(why) => {
                 tracing::error!(consumer = self.name, event = %event.id, kind = %event.kind, why, "parked");
                 self.inbox.park(&event, &why).await?;
+                metrics::handled(self.name, Outcome::Parked);
             }
         }
         Ok(AckKind::Ack)
+    }
+
+    /// Applies an event; answers why it can never be, if so.
+    async fn apply(&self, event: &Delivery) -> Result<Result<(), String>, Failure> {
+        let effect = self.policies.apply(event);
+        match telemetry::in_trace(event.trace.as_deref(), effect).await {
+            Ok(()) => Ok(Ok(())),
+            Err(failure @ Failure::Unavailable(_)) => Err(failure),
+            Err(failure) => Ok(Err(chain(&failure))),
+        }
+    }
+
+    /// Tries parked events again that an operator has asked for, and those behind them.
+    async fn retry_parked(&self, sessions: &BTreeMap<Part, Session>) -> Result<(), Failure> {
+        loop {
+            let mut due = self.inbox.due().await?;
+            due.retain(|event| {
+                let shard = self.broker.shard_of(event.correlation);
+                sessions.keys().any(|part| part.contains(shard))
+            });
+            if due.is_empty() {
+                return Ok(());
+            }
+            for event in due {
+                let outcome = self.apply(&event).await?;
+                tracing::info!(consumer = self.name, event = %event.id, ?outcome, "tried again");
+                if outcome.is_ok() {
+                    self.inbox.applied(&event).await?;
+                    metrics::handled(self.name, Outcome::Applied);
+                }
+                self.inbox.tried_again(&event, outcome).await?;
+            }
+        }
+    }
+}
+
+/// Ends sessions, all at once.
+async fn end(sessions: impl IntoIterator<Item = Session>) {
+    let sessions: Vec<Session> = sessions.into_iter().collect();
+    for session in &sessions {
+        session.stop.cancel();
+    }
+    for session in sessions {
+        if let Err(error) = session.work.await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// The broker has something for us, and does not deliver it.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing has arrived for {} s, though there is something", STALLED.as_secs())]
+pub(crate) struct Stalled;
+
+impl Stalled {
+    /// How long is too long.
+    pub(crate) const AFTER: Duration = STALLED;
+}
+
+/// The lanes of one session.
+struct Lanes {
+    doors: Vec<mpsc::Sender<jetstream::Message>>,
+    /// Dropped, and with it all work in hand, when the session fails.
+    work: JoinSet<()>,
+    shelf: Arc<Shelf>,
+}
+
+impl Lanes {
+    /// Puts a message into the lane of what belongs together with it.
+    async fn take(&self, message: jetstream::Message, shards: u64) -> Result<(), BrokerError> {
+        let headers = message.headers.as_ref();
+        let correlation = headers.and_then(|headers| headers.get("correlation-id"));
+        let id = correlation.and_then(|id| Uuid::try_parse(id.as_str()).ok()).unwrap_or_default();
+        // Within a shard the remainder by the number of shards is the same for all.
+        let lane = id.as_u128() / u128::from(shards) % self.doors.len() as u128;
+        self.shelf.in_hand.fetch_add(1, Ordering::Relaxed);
+        self.doors[lane as usize].send(message).await.map_err(|_| "a lane has ended".into())
+    }
+
+    /// Finishes what is in hand, if that does not take long.
+    async fn finish(mut self) {
+        self.doors.clear();
+        let finished = async { while self.work.join_next().await.is_some() {} };
+        tokio::time::timeout(LAST_WORK, finished).await.ok();
+    }
+}
+
+/// What one session has in its hands.
+struct Shelf {
+    consumer: &'static str,
+    shard: u64,
+    in_hand: AtomicUsize,
+    /// Places in the stream of the events that wait for an earlier one.
+    held: Mutex<HashSet<u64>>,
+}
+
+impl Shelf {
+    fn new(consumer: &'static str, part: Part) -> Shelf {
+        let shard = part.shard().unwrap_or_default();
+        metrics::held(consumer, shard, 0);
+        Shelf { consumer, shard, in_hand: AtomicUsize::new(0), held: Mutex::default() }
+    }
+
+    /// Counts the events that are held.
+    fn note(&self, sequence: u64, order: InOrder) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = match order {
+            InOrder::Early => held.insert(sequence),
+            _ => held.remove(&sequence),
+        };
+        if changed {
+            metrics::held(self.consumer, self.shard, held.len());
+        }
     }
 }
 
@@ -452,13 +487,6 @@ pub(crate) fn parse(message: &jetstream::Message) -> Result<Delivery, BrokerErro
     let headers = message.headers.as_ref().ok_or("no headers")?;
     let sequence = message.info()?.stream_sequence;
     Delivery::parse(headers, message.payload.clone(), sequence)
-}
-
-/// What belongs together goes through one lane.
-fn lane_of(message: &jetstream::Message) -> usize {
-    let correlation = message.headers.as_ref().and_then(|headers| headers.get("correlation-id"));
-    let id = correlation.and_then(|id| Uuid::try_parse(id.as_str()).ok()).unwrap_or_default();
-    (id.as_u128() % LANES as u128) as usize
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use sea_orm_migration::prelude::*;
 use crate::broker::Broker;
 use crate::consumer::{Consumer, Known, Policies, SqlInbox};
 use crate::db::{Db, failure, uuid_type};
-use crate::lease::Lease;
+use crate::lease::{Lease, Shards};
 use crate::outbox::{self, Pokes, Relay, chain};
 use crate::shutdown::Shutdown;
 use crate::store::{Persist, Store};
@@ -51,14 +51,14 @@ impl Context {
     /// Opens the store of the context's aggregates and starts the relay of its outbox.
     pub fn store<A: Persist>(&self) -> Store<A> {
         let pokes = Pokes::start(self.name, &self.broker, self.instance, &self.tasks);
-        let relay = Relay {
-            context: self.name,
-            db: self.db.clone(),
-            broker: self.broker.clone(),
-            pokes: pokes.clone(),
-            clock: self.clock.clone(),
-            lease: self.lease("relay"),
-        };
+        let relay = Relay::new(
+            self.name,
+            self.db.clone(),
+            self.broker.clone(),
+            pokes.clone(),
+            self.clock.clone(),
+            self.lease("relay"),
+        );
         self.tasks.spawn("relay", relay.run(self.tasks.clone()));
         let (db, clock) = (self.db.clone(), self.clock.clone());
         self.every(PRUNE_PERIOD, "prune", move || {
@@ -71,11 +71,10 @@ impl Context {
 
     /// Starts to feed the context's policies with the events of these contexts.
     pub fn consume(&self, listens_to: &'static [&'static str], policies: impl Policies) {
-        let lease = self.lease("consumer");
         let inbox = SqlInbox::start(
             self.db.clone(),
             self.clock.clone(),
-            lease,
+            self.shards("consumer"),
             self.known.clone(),
             &self.tasks,
         );
@@ -114,14 +113,24 @@ impl Context {
         });
     }
 
+    /// The wish for a fair share of the stream's shards, for some kind of work.
+    pub fn shards(&self, what: &str) -> Shards {
+        let name = format!("{}.{what}", self.name);
+        Shards::new(self.db.clone(), name, self.instance, self.broker.shards())
+    }
+
     /// The wish to be the only replica that does something.
     pub fn lease(&self, what: &str) -> Lease {
         Lease::new(self.db.clone(), format!("{}.{what}", self.name), self.instance)
     }
 }
 
-/// The first migration of every context: the tables of this crate.
-pub struct HouseTables;
+/// The migrations of this crate's tables, the first of every context.
+pub fn house_migrations() -> Vec<Box<dyn MigrationTrait>> {
+    vec![Box::new(HouseTables), Box::new(ParkedHeaders)]
+}
+
+struct HouseTables;
 
 impl MigrationName for HouseTables {
     fn name(&self) -> &str {
@@ -163,5 +172,29 @@ impl MigrationTrait for HouseTables {
         ))
         .await
         .map(drop)
+    }
+}
+
+struct ParkedHeaders;
+
+impl MigrationName for ParkedHeaders {
+    fn name(&self) -> &str {
+        "m0001_house_tables_2"
+    }
+}
+
+/// What is parked can be tried again, and a checkpoint knows its stream.
+#[async_trait::async_trait]
+impl MigrationTrait for ParkedHeaders {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager
+            .get_connection()
+            .execute_unprepared(
+                "ALTER TABLE parked_event ADD COLUMN headers text NOT NULL DEFAULT '{}';
+                ALTER TABLE parked_event ADD COLUMN retry_at bigint;
+                ALTER TABLE checkpoint ADD COLUMN stream bigint NOT NULL DEFAULT 0;",
+            )
+            .await
+            .map(drop)
     }
 }

@@ -10,9 +10,11 @@
 //! | [`status`] | the one table from kinds of rejection to gRPC and HTTP |
 //! | [`auth`], [`issuer`] | who calls; the development identity provider |
 //! | [`config`], [`telemetry`], [`shutdown`] | start strict, stop clean |
+//! | [`metrics`], [`backlog`] | what is counted, and what is measured when somebody collects it |
 //! | [`context`] | what the composition root hands to a context |
 
 pub mod auth;
+pub mod backlog;
 pub mod broker;
 pub mod call;
 pub mod client;
@@ -23,9 +25,11 @@ pub mod context;
 pub mod db;
 pub mod issuer;
 pub mod lease;
+pub mod metrics;
 pub mod nats_server;
 pub mod outbox;
 pub mod page;
+pub mod parked;
 pub mod projection;
 pub mod server;
 pub mod shutdown;

@@ -3,7 +3,8 @@
 //! Production runs its own NATS cluster; nothing here is used there. The rules of the house:
 //!
 //! * the port is chosen by the kernel and read from the server's ports file, 4222 is never assumed;
-//! * a server older than [`OLDEST`] is refused, because it silently ignores several filter subjects;
+//! * a server older than [`OLDEST`] is refused, because it silently ignores several filter subjects
+//!   and the expectation by which the relay keeps a history in order;
 //! * the child has its own process group: Ctrl-C in a terminal reaches the parent only, which can
 //!   then drain before it stops its broker;
 //! * the child never outlives the parent, not even one killed by SIGKILL ([`Leash`]): two servers
@@ -20,7 +21,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, interval, timeout, timeout_at};
 
 /// The oldest nats-server (major, minor) that honours everything the event mesh asks of it.
-pub const OLDEST: (u64, u64) = (2, 11);
+pub const OLDEST: (u64, u64) = (2, 12);
 
 const BINARY: &str = "nats-server";
 const LOG: &str = "nats-server.log";

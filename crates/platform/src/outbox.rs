@@ -4,11 +4,20 @@
 //! the leader by lease, publishes them in the order of their rows: several at a time, but never two
 //! of one aggregate, and it marks as sent only the prefix the broker has acknowledged. It reads
 //! without a cursor, because a cursor would skip rows that commit late.
+//!
+//! Each event says which one of its aggregate must be the last in the stream before it, and the
+//! broker refuses it otherwise. So a copy that was under way for long, or that comes from a relay
+//! which does not know yet that another one leads, is refused for ever, not only within the broker's
+//! duplicate window; and should the stream have lost its end, the relay notices it and sends what is
+//! missing again.
+
+mod tails;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -18,9 +27,11 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{Order, QueryOrder, QuerySelect, QueryTrait, Set};
 use tokio::sync::{Notify, broadcast, mpsc};
 
+use self::tails::{Tail, Tails};
 use crate::broker::{Broker, BrokerError, Delivery};
 use crate::db::{Db, failure};
 use crate::lease::{Lease, RENEWAL};
+use crate::metrics;
 use crate::shutdown::Shutdown;
 
 /// The outbox table.
@@ -198,11 +209,26 @@ pub struct Relay {
     pub clock: Arc<dyn Clock>,
     /// Leadership.
     pub lease: Lease,
+    tails: Tails,
 }
 
 impl Relay {
+    /// The relay of this context.
+    pub fn new(
+        context: &'static str,
+        db: Db,
+        broker: Broker,
+        pokes: Pokes,
+        clock: Arc<dyn Clock>,
+        lease: Lease,
+    ) -> Relay {
+        let tails = Tails::new(context, broker.clone());
+        Relay { context, db, broker, pokes, clock, lease, tails }
+    }
+
     /// Runs until shutdown; a broker or a database that is away is waited for.
     pub async fn run(self, tasks: Shutdown) {
+        metrics::relay_starts(self.context);
         let mut backoff = Backoff::default();
         while !tasks.is_triggered() {
             tokio::select! {
@@ -257,13 +283,40 @@ impl Relay {
                 break;
             }
         }
+        let sent = acknowledged.len() as u64;
         self.mark_sent(acknowledged).await?;
+        metrics::published(self.context, sent);
         outcome.map(|()| count)
     }
 
-    /// Publishes one event; only the broker's acknowledgement counts, a timeout is *unknown* and
-    /// the message id makes a repetition harmless.
+    /// Brings one event into the stream, once, in its place.
     async fn publish(&self, event: &row::Model) -> Result<(), BrokerError> {
+        let mut tail = self.tails.before(event).await?;
+        loop {
+            if tail.version >= event.version {
+                return Ok(());
+            }
+            if tail.version < event.version - 1 {
+                self.send_again(event, tail.version).await?;
+            }
+            match self.publish_after(event, tail).await? {
+                Some(own) => {
+                    self.tails.note(event.aggregate, own);
+                    return Ok(());
+                }
+                // Another one has gone on with this history.
+                None => tail = self.tails.look(event).await?,
+            }
+        }
+    }
+
+    /// Publishes one event behind this one of its aggregate; nothing when that is not the last any
+    /// more. Only the broker's acknowledgement counts: a timeout is *unknown*.
+    async fn publish_after(
+        &self,
+        event: &row::Model,
+        tail: Tail,
+    ) -> Result<Option<Tail>, BrokerError> {
         let delivery = Delivery {
             id: event.event,
             kind: event.kind.clone(),
@@ -282,9 +335,45 @@ impl Relay {
         let message = PublishMessage::build()
             .headers(delivery.headers())
             .message_id(event.event.to_string())
+            .expected_last_subject_sequence(tail.sequence)
+            .header(tails::OF_AGGREGATE, self.tails.subjects(event))
             .payload(delivery.payload);
-        self.broker.jetstream().send_publish(subject, message).await?.await?;
-        Ok(())
+        let outcome = match self.broker.jetstream().send_publish(subject, message).await {
+            Ok(acknowledgement) => acknowledgement.await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(stored) => {
+                self.broker.stored(Ok(()));
+                Ok(Some(Tail { version: event.version, sequence: stored.sequence }))
+            }
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
+            Err(error) => {
+                self.broker.stored(Err(chain(&error)));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The stream has lost events of this history: those that are still at hand go first.
+    async fn send_again(&self, event: &row::Model, after: i64) -> Result<(), BrokerError> {
+        let lost = row::Entity::update_many()
+            .col_expr(row::Column::SentAt, Expr::value(Option::<i64>::None))
+            .filter(row::Column::Aggregate.eq(event.aggregate))
+            .filter(row::Column::Version.gt(after))
+            .filter(row::Column::Version.lt(event.version))
+            .exec(self.db.writer())
+            .await?;
+        let (context, aggregate) = (self.context, event.aggregate);
+        match lost.rows_affected {
+            0 => {
+                tracing::error!(context, %aggregate, after, "the stream has lost events for good");
+                Ok(())
+            }
+            lost => {
+                Err(format!("the stream has lost {lost} events of {aggregate}: once more").into())
+            }
+        }
     }
 
     async fn mark_sent(&self, ids: Vec<i64>) -> Result<(), DbErr> {
@@ -320,6 +409,27 @@ pub(crate) async fn prune(db: &Db, clock: &dyn Clock) -> Result<(), Failure> {
             return Ok(());
         }
     }
+}
+
+/// The events of a context that were written last, newest first.
+pub async fn list(db: &Db, unsent_only: bool, most: u64) -> Result<Vec<row::Model>, Failure> {
+    let mut query = row::Entity::find().order_by(row::Column::Id, Order::Desc).limit(most);
+    if unsent_only {
+        query = query.filter(row::Column::SentAt.is_null());
+    }
+    query.all(db.reader()).await.map_err(failure)
+}
+
+/// Lets the relay send all events again that happened since then; answers how many. Those that are
+/// in the stream already stay there once.
+pub async fn republish(db: &Db, since: Timestamp) -> Result<u64, Failure> {
+    let again = row::Entity::update_many()
+        .col_expr(row::Column::SentAt, Expr::value(Option::<i64>::None))
+        .filter(row::Column::SentAt.is_not_null())
+        .filter(row::Column::Time.gte(since.micros()))
+        .exec(db.writer())
+        .await;
+    Ok(again.map_err(failure)?.rows_affected)
 }
 
 /// Splits a batch, in order, so that no part holds two events of one aggregate.

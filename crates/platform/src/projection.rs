@@ -1,34 +1,39 @@
 //! Events on their way in, for views.
 //!
-//! An ordered consumer reads the stream from behind the view's checkpoint. Each batch is one
-//! transaction: a compare-and-set of the checkpoint first (whoever finds another value is a zombie
-//! and rolls back), then the view's rows. Order and single effect come by construction; a view is
-//! rebuilt by emptying it and starting at zero.
+//! An ordered consumer reads the stream from behind the view's checkpoints, one for each shard;
+//! replicas share the shards. Each batch is one transaction: a compare-and-set of the checkpoints
+//! first (whoever finds another value is a zombie and rolls back), then the view's rows. Order and
+//! single effect come by construction; a view is rebuilt by folding everything again.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::{self, stream};
 use futures::StreamExt;
 use kernel::{Clock, Failure, Timestamp};
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{DatabaseTransaction, Set};
+use sea_orm::{Condition, ConnectionTrait, DatabaseTransaction, Set};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::broker::{Broker, BrokerError, Delivery};
-use crate::consumer::{parked, parse};
+use crate::consumer::{Stalled, parse};
 use crate::db::{Db, failure};
-use crate::lease::{Lease, RENEWAL};
+use crate::lease::{RENEWAL, Shards};
+use crate::metrics::{self, Reason};
 use crate::outbox::{Backoff, chain};
+use crate::parked::{self, BEHIND};
 use crate::shutdown::Shutdown;
 
 /// The table of checkpoints.
 pub mod checkpoint {
     use sea_orm::entity::prelude::*;
 
-    /// How far a view has been folded.
+    /// How far one shard of a view has been folded.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "checkpoint")]
     pub struct Model {
@@ -42,6 +47,8 @@ pub mod checkpoint {
         pub sequence: i64,
         /// When the view was last known to contain everything, microseconds.
         pub complete_at: i64,
+        /// When the stream was made in which the place is, microseconds; 0 before that is known.
+        pub stream: i64,
     }
 
     /// No relations.
@@ -64,12 +71,19 @@ pub trait View: Send + Sync + 'static {
 }
 
 /// How fresh a view is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AsOf {
-    /// The last place in the stream that the view contains.
-    pub sequence: i64,
+    /// The last place in the stream that the view contains, of each shard.
+    pub sequences: BTreeMap<i32, i64>,
     /// The time up to which it is known to contain everything.
     pub complete_at: Timestamp,
+}
+
+impl AsOf {
+    /// The place in the stream up to which the view contains everything.
+    pub fn sequence(&self) -> i64 {
+        self.sequences.values().min().copied().unwrap_or(0)
+    }
 }
 
 /// Reads how fresh a view is, and waits for it to become fresher.
@@ -83,14 +97,16 @@ pub struct Freshness {
 impl Freshness {
     /// How fresh the view is now.
     pub async fn as_of(&self) -> Result<AsOf, Failure> {
-        let row = checkpoint::Entity::find_by_id((self.name.to_owned(), 0))
-            .one(self.db.reader())
+        let rows = checkpoint::Entity::find()
+            .filter(checkpoint::Column::Consumer.eq(self.name))
+            .all(self.db.reader())
             .await
             .map_err(failure)?;
-        Ok(row.map_or_else(AsOf::default, |row| AsOf {
-            sequence: row.sequence,
-            complete_at: Timestamp::from_micros(row.complete_at),
-        }))
+        let complete_at = rows.iter().map(|row| row.complete_at).min().unwrap_or(0);
+        Ok(AsOf {
+            sequences: rows.into_iter().map(|row| (row.shard, row.sequence)).collect(),
+            complete_at: Timestamp::from_micros(complete_at),
+        })
     }
 
     /// Returns when the view has changed, or after a moment: another replica may be folding it.
@@ -107,7 +123,7 @@ impl Freshness {
 }
 
 /// At most this many events in one transaction.
-const BATCH: usize = 200;
+const BATCH: usize = 500;
 
 /// Feeds a view.
 pub struct Projection<V> {
@@ -119,8 +135,8 @@ pub struct Projection<V> {
     pub db: Db,
     /// For the age of the view.
     pub clock: Arc<dyn Clock>,
-    /// Who folds.
-    pub lease: Lease,
+    /// Who folds what.
+    pub shards: Shards,
     /// How to fold.
     pub view: V,
     folded: watch::Sender<i64>,
@@ -133,10 +149,10 @@ impl<V: View> Projection<V> {
         broker: Broker,
         db: Db,
         clock: Arc<dyn Clock>,
-        lease: Lease,
+        shards: Shards,
         view: V,
     ) -> Self {
-        Projection { name, broker, db, clock, lease, view, folded: watch::channel(0).0 }
+        Projection { name, broker, db, clock, shards, view, folded: watch::channel(0).0 }
     }
 
     /// For those who read the view.
@@ -144,8 +160,9 @@ impl<V: View> Projection<V> {
         Freshness { name: self.name, db: self.db.clone(), folded: self.folded.subscribe() }
     }
 
-    /// Runs until shutdown; rebuilds itself after every failure.
+    /// Runs until shutdown; begins anew after every failure.
     pub async fn run(self, tasks: Shutdown) {
+        metrics::view_starts(self.name);
         let mut backoff = Backoff::default();
         while !tasks.is_triggered() {
             tokio::select! {
@@ -153,148 +170,306 @@ impl<V: View> Projection<V> {
                 outcome = self.follow() => match outcome {
                     Ok(()) => backoff = Backoff::default(),
                     Err(error) => {
-                        tracing::warn!(view = self.name, error = %chain(&*error), "rebuilding");
+                        tracing::warn!(view = self.name, error = %chain(&*error), "begins anew");
+                        let stalled = error.downcast_ref::<Stalled>().is_some();
+                        let reason = if stalled { Reason::Stalled } else { Reason::Failed };
+                        metrics::rebuilt(self.name, reason);
                         tokio::time::sleep(backoff.next()).await;
                     }
                 }
             }
         }
-        self.lease.release().await.ok();
+        self.shards.leave().await.ok();
     }
 
-    /// One session with the broker: until leadership or the connection is lost.
+    /// One session with the broker: until this replica's share of the shards changes, or until the
+    /// connection is lost.
     async fn follow(&self) -> Result<(), BrokerError> {
-        if !self.lease.hold().await? {
+        let mut share = self.shards.round().await?;
+        // Nothing is in hand now.
+        for shard in std::mem::take(&mut share.surplus) {
+            self.shards.release(shard).await?;
+            share.held.remove(&shard);
+        }
+        if share.held.is_empty() {
             tokio::time::sleep(RENEWAL).await;
             return Ok(());
         }
-        let mut checkpoint = self.checkpoint().await?;
+        let mut session = Session::open(self, share.held).await?;
+        session.run().await
+    }
+}
+
+/// The work on some shards.
+struct Session<'a, V> {
+    projection: &'a Projection<V>,
+    stream: stream::Stream,
+    /// How far each shard has been folded.
+    checkpoints: BTreeMap<u64, i64>,
+    /// The histories in which something is parked.
+    parked: HashSet<Uuid>,
+}
+
+impl<'a, V: View> Session<'a, V> {
+    async fn open(
+        projection: &'a Projection<V>,
+        shards: BTreeSet<u64>,
+    ) -> Result<Session<'a, V>, BrokerError> {
+        let stream = projection.broker.stream().await?;
+        let made = i64::try_from(stream.cached_info().created.unix_timestamp_nanos() / 1_000)?;
+        let mut checkpoints = checkpoints(projection, made).await?;
+        checkpoints.retain(|shard, _| shards.contains(shard));
+        let parked = parked::histories(&projection.db).await?;
+        Ok(Session { projection, stream, checkpoints, parked })
+    }
+
+    async fn run(&mut self) -> Result<(), BrokerError> {
+        let broker = &self.projection.broker;
+        let from = self.checkpoints.values().min().copied().unwrap_or(0);
+        let subjects = self.checkpoints.keys().map(|shard| broker.subjects_in(*shard));
         let config = pull::OrderedConfig {
-            filter_subject: self.broker.all_subjects(),
+            filter_subjects: subjects.collect(),
             deliver_policy: DeliverPolicy::ByStartSequence {
-                start_sequence: u64::try_from(checkpoint)? + 1,
+                start_sequence: u64::try_from(from)? + 1,
             },
             ..Default::default()
         };
-        let consumer = self.broker.stream().await?.create_consumer(config).await?;
-        let mut pending = consumer.cached_info().num_pending;
+        let consumer = self.stream.create_consumer(config).await?;
         let mut batches = consumer.messages().await?.ready_chunks(BATCH);
         let mut renewal = tokio::time::interval(RENEWAL);
+        let mut last_news = Instant::now();
         loop {
             tokio::select! {
                 _ = renewal.tick() => {
-                    if !self.lease.hold().await? { return Ok(()) }
-                    // Nothing to fold is news too: the view is complete up to now.
-                    if pending == 0 && self.broker.is_connected() {
-                        self.advance(self.db.writer(), checkpoint, checkpoint, true).await?;
+                    let share = self.projection.shards.round().await?;
+                    if !share.surplus.is_empty() || !share.held.iter().eq(self.checkpoints.keys()) {
+                        return Ok(());
+                    }
+                    self.retry_parked().await?;
+                    if last_news.elapsed() < RENEWAL {
+                        continue;
+                    }
+                    if self.is_complete().await? {
+                        last_news = Instant::now();
+                    } else if last_news.elapsed() > Stalled::AFTER {
+                        return Err(Stalled.into());
                     }
                 }
                 batch = batches.next() => {
                     let batch = batch.ok_or("the broker closed")?;
+                    last_news = Instant::now();
                     let messages = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
-                    let Some(last) = messages.last() else { continue };
-                    pending = last.info()?.pending;
-                    let next = i64::try_from(last.info()?.stream_sequence)?;
-                    let events = messages.iter().filter_map(|message| match parse(message) {
-                        Ok(event) => Some(event),
-                        Err(error) => {
-                            tracing::error!(view = self.name, %error, subject = %message.subject, "no event");
-                            None
-                        }
-                    });
-                    let events: Vec<_> = events.collect();
-                    self.fold(checkpoint, next, pending == 0, &events).await?;
-                    checkpoint = next;
-                    self.folded.send_replace(next);
+                    self.take(&messages).await?;
                 }
+            }
+        }
+    }
+
+    /// Folds the next messages.
+    async fn take(&mut self, messages: &[jetstream::Message]) -> Result<(), BrokerError> {
+        let Some(last) = messages.last() else { return Ok(()) };
+        let to = i64::try_from(last.info()?.stream_sequence)?;
+        let complete = last.info()?.pending == 0;
+        let events: Vec<Delivery> = messages.iter().filter_map(|it| self.read(it)).collect();
+        self.fold(to, complete, &events).await?;
+        metrics::folded(self.projection.name, events.len());
+        self.projection.folded.send_replace(to);
+        Ok(())
+    }
+
+    /// The event in a message, unless its shard contains it already.
+    fn read(&self, message: &jetstream::Message) -> Option<Delivery> {
+        let shard = self.projection.broker.shard_in(&message.subject)?;
+        let folded = *self.checkpoints.get(&shard)?;
+        match parse(message) {
+            Ok(event) => {
+                Some(event).filter(|it| i64::try_from(it.sequence).is_ok_and(|at| at > folded))
+            }
+            Err(error) => {
+                let view = self.projection.name;
+                tracing::error!(view, %error, subject = %message.subject, "no event");
+                None
             }
         }
     }
 
     async fn fold(
-        &self,
-        from: i64,
+        &mut self,
         to: i64,
         complete: bool,
         events: &[Delivery],
     ) -> Result<(), BrokerError> {
-        let tx = self.db.begin().await?;
-        self.advance(&tx, from, to, complete).await?;
-        match self.view.fold(&tx, events).await {
-            Ok(()) => return Ok(tx.commit().await?),
+        match self.fold_at_once(to, complete, events).await {
+            Ok(()) => return Ok(()),
             Err(Failure::Unavailable(error)) => return Err(error),
-            Err(_) => tx.rollback().await?,
+            Err(_) => {}
         }
         // Something in the batch is poison: one by one, so that only the poison is put aside.
-        let mut from = from;
         for event in events {
-            let tx = self.db.begin().await?;
             let to = i64::try_from(event.sequence)?;
-            self.advance(&tx, from, to, false).await?;
-            match self.view.fold(&tx, std::slice::from_ref(event)).await {
-                Ok(()) => tx.commit().await?,
+            match self.fold_at_once(to, false, std::slice::from_ref(event)).await {
+                Ok(()) => {}
                 Err(Failure::Unavailable(error)) => return Err(error),
-                Err(poison) => {
-                    tx.rollback().await?;
-                    let tx = self.db.begin().await?;
-                    self.advance(&tx, from, to, false).await?;
-                    self.park(&tx, event, &chain(&poison)).await?;
-                    tx.commit().await?;
-                }
+                Err(poison) => self.park(to, event, &chain(&poison)).await?,
             }
-            from = to;
         }
-        self.advance(self.db.writer(), from, to, complete).await
+        self.fold_at_once(to, complete, &[]).await.map_err(Into::into)
+    }
+
+    /// Folds events in one transaction; those behind a parked one are parked.
+    async fn fold_at_once(
+        &mut self,
+        to: i64,
+        complete: bool,
+        events: &[Delivery],
+    ) -> Result<(), Failure> {
+        let tx = self.projection.db.begin().await.map_err(failure)?;
+        self.advance(&tx, to, complete).await?;
+        if self.parked.is_empty() {
+            self.projection.view.fold(&tx, events).await?;
+        } else {
+            let behind = |event: &&Delivery| self.parked.contains(&event.aggregate);
+            let now = self.projection.clock.now();
+            for event in events.iter().filter(behind) {
+                parked::insert(&tx, event, BEHIND, now).await.map_err(failure)?;
+            }
+            let free: Vec<Delivery> =
+                events.iter().filter(|event| !behind(event)).cloned().collect();
+            self.projection.view.fold(&tx, &free).await?;
+        }
+        tx.commit().await.map_err(failure)?;
+        self.checkpoints.values_mut().for_each(|checkpoint| *checkpoint = to.max(*checkpoint));
+        Ok(())
+    }
+
+    async fn park(&mut self, to: i64, event: &Delivery, why: &str) -> Result<(), BrokerError> {
+        let view = self.projection.name;
+        tracing::error!(view, event = %event.id, kind = %event.kind, why, "parked");
+        let tx = self.projection.db.begin().await?;
+        self.advance(&tx, to, false).await?;
+        parked::insert(&tx, event, why, self.projection.clock.now()).await?;
+        tx.commit().await?;
+        self.checkpoints.values_mut().for_each(|checkpoint| *checkpoint = to.max(*checkpoint));
+        self.parked.insert(event.aggregate);
+        Ok(())
     }
 
     /// The compare-and-set that makes a zombie harmless.
     async fn advance(
         &self,
-        db: &impl sea_orm::ConnectionTrait,
-        from: i64,
+        db: &impl ConnectionTrait,
         to: i64,
         complete: bool,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<(), Failure> {
+        use checkpoint::Column;
+        let mut unmoved = Condition::any();
+        for (shard, sequence) in &self.checkpoints {
+            let shard = i32::try_from(*shard).map_err(|error| Failure::Internal(error.into()))?;
+            unmoved = unmoved.add(
+                Condition::all().add(Column::Shard.eq(shard)).add(Column::Sequence.eq(*sequence)),
+            );
+        }
+        // A shard that was ahead of the others stays where it is.
+        let newer = Expr::case(Column::Sequence.lt(to), to).finally(Expr::col(Column::Sequence));
         let mut update = checkpoint::Entity::update_many()
-            .col_expr(checkpoint::Column::Sequence, Expr::value(to))
-            .filter(checkpoint::Column::Consumer.eq(self.name))
-            .filter(checkpoint::Column::Shard.eq(0))
-            .filter(checkpoint::Column::Sequence.eq(from));
+            .col_expr(Column::Sequence, newer.into())
+            .filter(Column::Consumer.eq(self.projection.name))
+            .filter(unmoved);
         if complete {
-            let now = self.clock.now().micros();
-            update = update.col_expr(checkpoint::Column::CompleteAt, Expr::value(now));
+            let now = self.projection.clock.now().micros();
+            update = update.col_expr(Column::CompleteAt, Expr::value(now));
         }
-        match update.exec(db).await?.rows_affected {
-            1 => Ok(()),
-            _ => Err("another replica has moved the checkpoint".into()),
+        let moved = update.exec(db).await.map_err(failure)?.rows_affected;
+        if moved == self.checkpoints.len() as u64 {
+            return Ok(());
         }
+        Err(Failure::Unavailable("another replica has moved the checkpoints".into()))
     }
 
-    async fn checkpoint(&self) -> Result<i64, BrokerError> {
-        let fresh = checkpoint::ActiveModel {
-            consumer: Set(self.name.to_owned()),
-            shard: Set(0),
-            sequence: Set(0),
-            complete_at: Set(0),
-        };
-        let key = [checkpoint::Column::Consumer, checkpoint::Column::Shard];
-        checkpoint::Entity::insert(fresh)
-            .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
-            .exec_without_returning(self.db.writer())
-            .await?;
-        let row =
-            checkpoint::Entity::find_by_id((self.name.to_owned(), 0)).one(self.db.writer()).await?;
-        Ok(row.ok_or("the checkpoint has vanished")?.sequence)
+    /// Whether everything in the stream is in the view; notes it, for nothing to fold is news, too.
+    async fn is_complete(&mut self) -> Result<bool, BrokerError> {
+        let end = i64::try_from(self.stream.get_info().await?.state.last_sequence)?;
+        for (shard, folded) in &self.checkpoints {
+            let subjects = self.projection.broker.subjects_in(*shard);
+            if *folded < end && *folded < last_on(&self.stream, &subjects).await? {
+                return Ok(false);
+            }
+        }
+        self.fold_at_once(end, true, &[]).await?;
+        self.projection.folded.send_replace(end);
+        Ok(true)
     }
 
-    async fn park(
-        &self,
-        tx: &DatabaseTransaction,
-        event: &Delivery,
-        why: &str,
-    ) -> Result<(), BrokerError> {
-        tracing::error!(view = self.name, event = %event.id, kind = %event.kind, why, "parked");
-        parked::insert(tx, event, why, self.clock.now()).await?;
+    /// Folds parked events again that an operator has asked for, and those behind them.
+    async fn retry_parked(&mut self) -> Result<(), BrokerError> {
+        let Projection { db, broker, name, .. } = self.projection;
+        self.parked = parked::histories(db).await?;
+        let mut progress = !self.parked.is_empty();
+        while std::mem::take(&mut progress) {
+            for parked in parked::due(db).await? {
+                let event = parked.delivery()?;
+                if !self.checkpoints.contains_key(&broker.shard_of(event.correlation)) {
+                    continue;
+                }
+                progress = true;
+                let tx = db.begin().await?;
+                match self.projection.view.fold(&tx, std::slice::from_ref(&event)).await {
+                    Ok(()) => {
+                        parked::applied(&tx, event.id).await?;
+                        tx.commit().await?;
+                        tracing::info!(view = name, event = %event.id, "folded after all");
+                    }
+                    Err(Failure::Unavailable(error)) => return Err(error),
+                    Err(poison) => {
+                        tx.rollback().await?;
+                        parked::failed_again(db, event.id, &chain(&poison)).await?;
+                    }
+                }
+            }
+        }
+        self.parked = parked::histories(db).await?;
         Ok(())
     }
+}
+
+/// The place in the stream of the last event on these subjects, 0 when there is none.
+async fn last_on(stream: &stream::Stream, subjects: &str) -> Result<i64, BrokerError> {
+    match stream.get_last_raw_message_by_subject(subjects).await {
+        Ok(message) => Ok(i64::try_from(message.sequence)?),
+        Err(error) if error.kind() == stream::LastRawMessageErrorKind::NoMessageFound => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The checkpoints of all shards, in the stream that was made then. In another stream than the one
+/// they are of, the view begins anew: what it contains it ignores.
+async fn checkpoints<V>(
+    projection: &Projection<V>,
+    made: i64,
+) -> Result<BTreeMap<u64, i64>, BrokerError> {
+    use checkpoint::{ActiveModel, Column, Entity};
+    let Projection { name, db, broker, .. } = projection;
+    let fresh = (0..i32::try_from(broker.shards())?).map(|shard| ActiveModel {
+        consumer: Set((*name).to_owned()),
+        shard: Set(shard),
+        sequence: Set(0),
+        complete_at: Set(0),
+        stream: Set(made),
+    });
+    Entity::insert_many(fresh)
+        .on_conflict(OnConflict::columns([Column::Consumer, Column::Shard]).do_nothing().to_owned())
+        .exec_without_returning(db.writer())
+        .await?;
+    let other = Entity::update_many()
+        .col_expr(Column::Sequence, Expr::value(0))
+        .col_expr(Column::Stream, Expr::value(made))
+        .filter(Column::Consumer.eq(*name))
+        .filter(Column::Stream.ne(made))
+        .exec(db.writer())
+        .await?;
+    if other.rows_affected > 0 {
+        tracing::warn!(view = name, "the stream is another one: folding from its beginning");
+    }
+    let rows = Entity::find().filter(Column::Consumer.eq(*name)).all(db.writer()).await?;
+    rows.into_iter().map(|row| Ok((u64::try_from(row.shard)?, row.sequence))).collect()
 }

@@ -20,8 +20,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -38,9 +39,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::readiness::Readiness;
 use crate::auth::{Access, AuthLayer, Verifier};
+use crate::backlog::Backlogs;
 use crate::config::duration;
 use crate::shutdown::Shutdown;
-use crate::status;
+use crate::{metrics, status};
 
 /// The largest message we take. tonic keeps this limit in each generated server, so whoever makes
 /// one sets it: `.max_decoding_message_size(MAX_MESSAGE_BYTES)`.
@@ -250,17 +252,19 @@ fn reflection(
         .fold(builder, |builder, name| builder.with_service_name(name))
 }
 
-/// Serves `/livez` (the process is alive, whatever else is) and `/readyz` over HTTP, until every
-/// server of this readiness has drained.
+/// Serves `/livez` (the process is alive, whatever else is), `/readyz` and `/metrics` over HTTP,
+/// until every server of this readiness has drained.
 pub async fn admin(
     listener: TcpListener,
     readiness: Readiness,
+    backlogs: Backlogs,
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
-        .with_state(readiness.clone());
+        .with_state(readiness.clone())
+        .route("/metrics", get(async move || scrape(&backlogs).await));
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             shutdown.cancelled().await;
@@ -278,6 +282,18 @@ async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, String) {
         missing => missing,
     };
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {missing}\n"))
+}
+
+/// What `/metrics` answers: the text format of Prometheus.
+pub async fn scrape(backlogs: &Backlogs) -> Response {
+    backlogs.measure().await;
+    match metrics::text() {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be written down");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kernel::Clock;
 use platform::auth::{ServiceTokens, Verifier};
+use platform::backlog::{Backlogs, Source};
 use platform::broker::Broker;
 use platform::clock::SystemClock;
 use platform::context::Context;
@@ -45,6 +46,8 @@ pub(crate) struct Mesh {
     pub(crate) stop: Shutdown,
     /// The end of the work behind them.
     pub(crate) work: Shutdown,
+    /// What they have still to do, for whoever collects metrics.
+    pub(crate) backlogs: Backlogs,
     verifier: Verifier,
     failure: Arc<OnceLock<String>>,
 }
@@ -52,9 +55,11 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// No contexts yet; `stop` ends them all.
     pub(crate) fn new(settings: Settings, stop: Shutdown) -> Mesh {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         Mesh {
             verifier: Verifier::discover(settings.auth.clone()),
-            clock: Arc::new(SystemClock),
+            backlogs: Backlogs::new(clock.clone()),
+            clock,
             stop,
             work: Shutdown::new(),
             failure: Arc::default(),
@@ -72,6 +77,12 @@ impl Mesh {
         let broker = Broker::connect(self.settings.broker.clone(), name.as_str()).await;
         let broker = broker.map_err(|error| Exit::config(format!("broker.url: {error}")))?;
         let (routes, db) = name.start(self, broker.clone()).await?;
+        self.backlogs.add(Source {
+            context: name.as_str(),
+            db: db.clone(),
+            broker: broker.clone(),
+            parked: parked_bucket(name, &self.settings),
+        });
         let needs = Needs { name, db, broker };
         self.work.spawn("readiness", needs.watch(readiness.clone(), self.work.clone()));
         let serving = server::serve(
@@ -138,6 +149,11 @@ pub(crate) async fn open(name: Name, settings: &Settings) -> Result<Db, Exit> {
     };
     config::check_database_url(&key, &database.url)?;
     Db::connect(database).await.map_err(|_| config::bad_database_url(&key))
+}
+
+/// Where the events are that a context without a database has parked.
+fn parked_bucket(name: Name, settings: &Settings) -> Option<String> {
+    (name == Name::Message).then(|| format!("{}_PARKED", settings.message.bucket))
 }
 
 /// Waits until a context says over the network that it serves.
@@ -237,7 +253,7 @@ impl Need {
     }
 }
 
-/// Older brokers silently ignore several filter subjects.
+/// Older brokers silently ignore several filter subjects, or the expectations of publishers.
 fn is_new_enough(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u64>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST
@@ -250,7 +266,7 @@ mod tests {
     #[test]
     fn an_old_broker_is_told_from_a_new_one() {
         for (version, new) in [
-            ("2.11.0", true),
+            ("2.12.0", true),
             ("2.15.1", true),
             ("3.0.0-dev", true),
             ("2.9.25", false),

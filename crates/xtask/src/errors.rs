@@ -28,7 +28,7 @@ const ANSWERS: [(&str, &str); 10] = [
 const OTHER_CODES: [&str; 5] =
     ["CANCELLED", "DATA_LOSS", "INTERNAL", "OUT_OF_RANGE", "UNIMPLEMENTED"];
 /// Crates that call, and answer nobody.
-const CALLERS: [&str; 4] = ["bench", "taxi", "testkit", "xtask"];
+const CALLERS: [&str; 6] = ["bench", "models", "taxi", "testkit", "torture", "xtask"];
 /// What is only handed on: a reason that is written out elsewhere, and the name of a code.
 const HANDED_ON: [&str; 2] = ["reason", "upper_snake"];
 const UNREADABLE: &str = "write the reason out, here or as a const of this file";

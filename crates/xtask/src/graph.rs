@@ -13,7 +13,7 @@ use crate::Violation;
 /// The bounded contexts. They meet only in `proto`.
 pub(crate) const CONTEXTS: [&str; 5] = ["allocation", "driving", "payment", "dashboard", "message"];
 /// Crates at the top: nothing depends on them.
-const TOPS: [&str; 3] = ["taxi", "bench", "xtask"];
+const TOPS: [&str; 5] = ["taxi", "bench", "torture", "models", "xtask"];
 /// All that the kernel may need, beside std.
 const KERNEL: [&str; 2] = ["thiserror", "uuid"];
 
@@ -113,7 +113,7 @@ fn forbidden(package: &Package, dependency: &Dependency) -> Option<(&'static str
             Some(("tests-use-the-front-door", format!("the testkit does not know {to}")))
         }
         "xtask" => Some(("chores-stand-alone", format!("xtask must build without {to}"))),
-        _ if to == "testkit" && !dependency.dev && from != "bench" => {
+        _ if to == "testkit" && !dependency.dev && !["bench", "torture"].contains(&from) => {
             Some(("testkit-is-for-tests", format!("{from} ships, the testkit does not")))
         }
         _ => None,

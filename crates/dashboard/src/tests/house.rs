@@ -8,7 +8,7 @@ use kernel::{Actor, Failure, Role, Timestamp, Uuid};
 use platform::broker::Delivery;
 use platform::call::Deadline;
 use platform::db::{Db, DbConfig};
-use platform::lease::Lease;
+use platform::lease::Shards;
 use platform::projection::{Projection, View, checkpoint};
 use platform::shutdown::Shutdown;
 use platform::status::reason;
@@ -42,7 +42,7 @@ pub(super) struct House {
     pub(super) dashboard: Dashboard,
     pub(super) queries: Queries,
     pub(super) tasks: Shutdown,
-    _projection: Projection<DrivingInfos>,
+    projection: Projection<DrivingInfos>,
     _files: Option<TempDir>,
 }
 
@@ -62,10 +62,10 @@ impl House {
         let db = Db::connect(&DbConfig { url, max_connections: 4 }).await.expect("a URL");
         db.migrate::<Migrations>().await.expect("migrates");
         let broker = testkit::absent_broker(NAME).await;
-        let lease = Lease::new(db.clone(), NAME, Uuid::nil());
+        let shards = Shards::new(db.clone(), NAME, Uuid::nil(), broker.shards());
+        let view = DrivingInfos { broker: broker.clone() };
         let clock = Arc::new(TestClock::at(NOW));
-        let projection =
-            Projection::new(NAME, broker, db.clone(), clock.clone(), lease, DrivingInfos);
+        let projection = Projection::new(NAME, broker, db.clone(), clock.clone(), shards, view);
         let tasks = Shutdown::new();
         let queries = Queries {
             db: db.clone(),
@@ -75,7 +75,7 @@ impl House {
             stuck_after: Config::default().stuck_after,
         };
         let dashboard = Dashboard::new(queries.clone());
-        House { db, dashboard, queries, tasks, _projection: projection, _files: files }
+        House { db, dashboard, queries, tasks, projection: projection, _files: files }
     }
 
     /// One batch and its checkpoint, as the platform does it.
@@ -86,6 +86,7 @@ impl House {
             shard: Set(0),
             sequence: Set(batch.iter().map(|it| it.sequence as i64).max().unwrap_or(0)),
             complete_at: Set(NOW.minus(Duration::from_secs(2)).micros()),
+            stream: Set(0),
         };
         let key = [checkpoint::Column::Consumer, checkpoint::Column::Shard];
         let moved = [checkpoint::Column::Sequence, checkpoint::Column::CompleteAt];
@@ -94,7 +95,7 @@ impl House {
             .exec_without_returning(&tx)
             .await
             .expect("a checkpoint");
-        DrivingInfos.fold(&tx, batch).await?;
+        self.projection.view.fold(&tx, batch).await?;
         tx.commit().await.expect("commits");
         Ok(())
     }

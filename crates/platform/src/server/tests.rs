@@ -20,6 +20,7 @@ use super::*;
 use crate::auth::{AuthConfig, ServiceTokens};
 use crate::call::{Call, Deadline};
 use crate::client::{CallPolicy, Unary, channel, unary};
+use crate::clock::SystemClock;
 use crate::issuer::Issuer;
 use crate::status::{reason, retry_after};
 
@@ -358,12 +359,13 @@ async fn reflection_lists_what_is_here_and_needs_no_token() {
 }
 
 #[tokio::test]
-async fn the_admin_port_says_what_is_not_ready() {
+async fn the_admin_port_says_what_is_not_ready_and_has_metrics() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base = format!("http://{}", listener.local_addr().expect("an address"));
     let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
     let serving = readiness.serving();
-    let admin = tokio::spawn(admin(listener, readiness.clone(), shutdown.clone()));
+    let backlogs = Backlogs::new(Arc::new(SystemClock));
+    let admin = tokio::spawn(admin(listener, readiness.clone(), backlogs, shutdown.clone()));
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let ask = async |path: &str| {
         let answer = http.get(format!("{base}{path}")).send().await.expect("an answer");
@@ -376,6 +378,10 @@ async fn the_admin_port_says_what_is_not_ready() {
     assert_eq!(ask("/readyz").await, (503, "not ready: broker\n".to_owned()));
     readiness.set("broker", true);
     assert_eq!(ask("/readyz").await, (200, "ready\n".to_owned()));
+    metrics::lease_changed("kitchen.relay", true);
+    let (code, text) = ask("/metrics").await;
+    assert_eq!(code, 200);
+    assert!(text.contains("taxi_leases_held{name=\"kitchen.relay\"} 1\n"), "{text}");
     shutdown.trigger();
     readiness.drain();
     assert_eq!(ask("/readyz").await, (503, "not ready: draining\n".to_owned()));

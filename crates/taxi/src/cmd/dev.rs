@@ -162,7 +162,7 @@ async fn start(mesh: &Mesh, ports: Ports, data: &Data) -> Result<Contexts, Exit>
     let keys = data.file("issuer.keys");
     let issuer = Issuer::load_or_create(&settings.auth.issuer, &settings.auth.audience, &keys)
         .map_err(|error| Exit::cannot_create(format!("{}: {error}", keys.display())))?;
-    let door = parts::door(issuer, contexts.readiness.clone());
+    let door = parts::door(issuer, contexts.readiness.clone(), mesh.backlogs.clone());
     http::serve("gateway", ports.gateway, door, &mesh.stop);
     Ok(contexts)
 }

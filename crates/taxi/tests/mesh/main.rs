@@ -6,6 +6,7 @@ mod cancel;
 mod demo;
 mod expiry;
 mod identity;
+mod metrics;
 mod people;
 mod race;
 mod repeat;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use platform::backlog::Backlogs;
 use platform::issuer::Issuer;
 use platform::nats_server::{NatsServer, NatsServerError, Options};
-use platform::server::Readiness;
+use platform::server::{Readiness, scrape};
 use tokio::net::TcpListener;
 
 use super::data::Data;
@@ -140,8 +141,8 @@ impl Nats {
     }
 }
 
-/// The door: development tokens, and whether everything is well.
-pub(super) fn door(issuer: Issuer, contexts: Vec<Readiness>) -> Router {
+/// The door: development tokens, whether everything is well, and how much there is of what.
+pub(super) fn door(issuer: Issuer, contexts: Vec<Readiness>, backlogs: Backlogs) -> Router {
     let readyz = async move || {
         let missing: Vec<&str> = contexts.iter().flat_map(Readiness::not_ready).collect();
         match contexts.iter().all(Readiness::is_ready) {
@@ -151,5 +152,9 @@ pub(super) fn door(issuer: Issuer, contexts: Vec<Readiness>) -> Router {
             }
         }
     };
-    issuer.router().route("/livez", get(async || "alive\n")).route("/readyz", get(readyz))
+    issuer
+        .router()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(async move || scrape(&backlogs).await))
 }

@@ -1,0 +1,85 @@
+//! The last event of each aggregate in the stream: what the next one has to come after.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use kernel::Uuid;
+
+use super::row;
+use crate::broker::{Broker, BrokerError, Delivery};
+
+/// Tells the broker which subjects the expected last sequence is about.
+pub(super) const OF_AGGREGATE: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+/// Beyond this many aggregates what is known is forgotten; it can be looked up.
+const MOST: usize = 100_000;
+
+/// The last event of one aggregate in the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// Its number there, 0 when there is none.
+    pub(super) version: i64,
+    /// Its place in the stream.
+    pub(super) sequence: u64,
+}
+
+/// What a relay knows of the stream.
+pub(super) struct Tails {
+    context: &'static str,
+    broker: Broker,
+    known: Mutex<HashMap<Uuid, Tail>>,
+}
+
+impl Tails {
+    pub(super) fn new(context: &'static str, broker: Broker) -> Tails {
+        Tails { context, broker, known: Mutex::default() }
+    }
+
+    /// The last event before this one, as far as is known.
+    pub(super) async fn before(&self, event: &row::Model) -> Result<Tail, BrokerError> {
+        let known = self.known().get(&event.aggregate).copied();
+        match known {
+            Some(tail) => Ok(tail),
+            // The first of its aggregate: if that is wrong the broker says so.
+            None if event.version == 1 => Ok(Tail::default()),
+            None => self.look(event).await,
+        }
+    }
+
+    /// The last event of this one's aggregate, from the stream's leader.
+    pub(super) async fn look(&self, event: &row::Model) -> Result<Tail, BrokerError> {
+        let stream = self.broker.stream().await?;
+        let tail = match stream.get_last_raw_message_by_subject(&self.subjects(event)).await {
+            Ok(last) => {
+                let sequence = last.sequence;
+                let last = Delivery::parse(&last.headers, last.payload, sequence)?;
+                Tail { version: last.version, sequence }
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                Tail::default()
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.note(event.aggregate, tail);
+        Ok(tail)
+    }
+
+    /// This is the last event of an aggregate now.
+    pub(super) fn note(&self, aggregate: Uuid, tail: Tail) {
+        let mut known = self.known();
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(aggregate, tail);
+    }
+
+    /// The subjects of all events of this one's aggregate.
+    pub(super) fn subjects(&self, event: &row::Model) -> String {
+        self.broker.subject(self.context, "*", event.correlation, event.aggregate)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Uuid, Tail>> {
+        // No code panics while it holds this lock.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
