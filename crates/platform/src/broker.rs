@@ -58,6 +58,8 @@ impl Broker {
             .name(name)
             .retry_on_initial_connect()
             .connection_timeout(Duration::from_secs(2))
+            // A connection that has fallen silent is noticed after three of them.
+            .ping_interval(Duration::from_secs(3))
             .reconnect_delay_callback(|attempt| {
                 Duration::from_millis((10 * attempt as u64).min(500))
             })

@@ -1,16 +1,20 @@
 //! A context's own database: Postgres, or SQLite with one writer, behind the same code.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kernel::Failure;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExprTrait,
-    RuntimeErr, SqlErr, SqliteTransactionMode, TransactionOptions, TransactionTrait, sqlx,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExprTrait,
+    RuntimeErr, SqlErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    Value, sqlx,
 };
 use sea_orm_migration::{MigratorTrait, SchemaManager};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 /// Where a context keeps its rows.
 #[derive(Clone, Debug, Deserialize)]
@@ -34,6 +38,7 @@ fn default_connections() -> u32 {
 pub struct Db {
     write: DatabaseConnection,
     read: DatabaseConnection,
+    refused: Arc<AtomicBool>,
 }
 
 impl Db {
@@ -43,7 +48,7 @@ impl Db {
         let (writers, readers) = if sqlite { (1, 4) } else { (4, config.max_connections) };
         let write = Database::connect(options(config, writers)).await?;
         let read = Database::connect(options(config, readers)).await?;
-        Ok(Db { write, read })
+        Ok(Db { write, read, refused: Arc::default() })
     }
 
     /// For queries outside a transaction.
@@ -87,6 +92,31 @@ impl Db {
         Ok(M::migrations().iter().all(|migration| known(migration.name())))
     }
 
+    /// Notes that a write has failed for reasons of the database: its disk is full, say.
+    pub(crate) fn refused(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the database takes writes. After one has failed this tries a real one, which needs
+    /// room on the disk.
+    pub async fn writable(&self) -> Result<(), DbErr> {
+        if !self.refused.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let nil = || Value::from(kernel::Uuid::nil());
+        let insert = "INSERT INTO cause (id, actor, fingerprint, aggregate, answer, time) \
+                      VALUES ($1, 'probe', '', $2, $3, 0) \
+                      ON CONFLICT (id, actor) DO UPDATE SET answer = excluded.answer";
+        let probe = [nil(), nil(), incompressible(ROOM).into()];
+        let insert = Statement::from_sql_and_values(self.backend(), insert, probe);
+        self.write.execute_raw(insert).await?;
+        let delete = "DELETE FROM cause WHERE id = $1 AND actor = 'probe'";
+        let delete = Statement::from_sql_and_values(self.backend(), delete, [nil()]);
+        self.write.execute_raw(delete).await?;
+        self.refused.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// The database's own clock in microseconds since the epoch, as an SQL expression.
     pub fn now_sql(&self) -> &'static str {
         match self.backend() {
@@ -94,6 +124,15 @@ impl Db {
             _ => "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
         }
     }
+}
+
+/// How many bytes are written to see whether there is room.
+const ROOM: usize = 64 * 1024;
+
+/// A text that takes as much room as it has characters.
+fn incompressible(length: usize) -> String {
+    let digest = |n: usize| format!("{:x}", Sha256::digest(n.to_be_bytes()));
+    (0..length.div_ceil(64)).map(digest).collect()
 }
 
 /// Prepared statements a connection keeps: one for each size of a batch.

@@ -192,7 +192,8 @@ async fn execute(
     values: impl IntoIterator<Item = Value>,
 ) -> Result<ExecResult, DbErr> {
     let statement = Statement::from_sql_and_values(db.backend(), sql, values);
-    db.writer().execute_raw(statement).await
+    // The one write that never ceases: it tells first that there can be none.
+    db.writer().execute_raw(statement).await.inspect_err(|_| db.refused())
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use platform::db::Db;
 use platform::nats_server::OLDEST;
 use platform::server::{self, Readiness};
 use platform::shutdown::Shutdown;
+use sea_orm::DbErr;
 use tokio::net::TcpListener;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -209,11 +210,19 @@ impl Needs {
             let (major, minor) = OLDEST;
             return Some(format!("version {}, but {major}.{minor} is needed", server.version));
         }
-        (!server.jetstream).then(|| "JetStream is not enabled".to_owned())
+        if !server.jetstream {
+            return Some("JetStream is not enabled".to_owned());
+        }
+        self.broker.trouble()
     }
 
     async fn database_problem(&self) -> Option<String> {
-        let asked = self.name.is_ready(self.db.as_ref()?);
+        let db = self.db.as_ref()?;
+        let asked = async {
+            let current = self.name.is_ready(db).await?;
+            db.writable().await?;
+            Ok::<_, DbErr>(current)
+        };
         match tokio::time::timeout(PROBE_DEADLINE, asked).await {
             Ok(Ok(true)) => None,
             Ok(Ok(false)) => Some("the schema is not current: run `taxi migrate`".to_owned()),

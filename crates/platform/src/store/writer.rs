@@ -93,6 +93,7 @@ impl<A: Persist> Writer<A> {
         match self.transact(&batch).await {
             Ok(decided) => self.answer(batch, decided),
             Err(WriteError::Failed(failure @ Failure::Unavailable(_))) => {
+                self.db.refused();
                 let why = chain(&failure);
                 for command in batch {
                     let failure = Failure::Unavailable(why.clone().into());
