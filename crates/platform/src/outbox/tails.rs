@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::header::HeaderMap;
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use futures::{StreamExt, TryStreamExt};
 use kernel::Uuid;
 
 use super::row;
 use crate::broker::{Broker, BrokerError, Delivery};
+use crate::consumer::parse;
 
 /// Tells the broker which subjects the expected last sequence is about.
 pub(super) const OF_AGGREGATE: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
@@ -49,11 +53,13 @@ impl Tails {
     /// The last event of this one's aggregate, from the stream's leader.
     pub(super) async fn look(&self, event: &row::Model) -> Result<Tail, BrokerError> {
         let stream = self.broker.stream().await?;
-        let tail = match stream.get_last_raw_message_by_subject(&self.subjects(event)).await {
+        let subjects = self.subjects(event);
+        let tail = match stream.get_last_raw_message_by_subject(&subjects).await {
             Ok(last) => {
-                let sequence = last.sequence;
-                let last = Delivery::parse(&last.headers, last.payload, sequence)?;
-                Tail { version: last.version, sequence }
+                let (sequence, own) = (last.sequence, is_own(&last.headers));
+                let version = Delivery::parse(&last.headers, last.payload, sequence)?.version;
+                let version = if own { version } else { highest(&stream, subjects).await? };
+                Tail { version, sequence }
             }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
                 Tail::default()
@@ -82,4 +88,24 @@ impl Tails {
         // No code panics while it holds this lock.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a relay has published this: its message id is the event's. Others may put copies into
+/// the stream, which say nothing about how far a history has come.
+fn is_own(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.as_str());
+    text("Nats-Msg-Id").is_some() && text("Nats-Msg-Id") == text("ce-id")
+}
+
+/// The highest number of an event on these subjects.
+async fn highest(stream: &Stream, subjects: String) -> Result<i64, BrokerError> {
+    let config = pull::OrderedConfig { filter_subject: subjects, ..Default::default() };
+    let consumer = stream.create_consumer(config).await?;
+    let present = usize::try_from(consumer.cached_info().num_pending)?;
+    let mut messages = consumer.messages().await?.take(present);
+    let mut highest = 0;
+    while let Some(message) = messages.try_next().await? {
+        highest = parse(&message)?.version.max(highest);
+    }
+    Ok(highest)
 }
