@@ -6,6 +6,7 @@
 //! | [`outbox`] | events on their way out: the table and the relay that publishes it |
 //! | [`consumer`] | events on their way in, for policies with an effect |
 //! | [`projection`] | events on their way in, for views with a checkpoint |
+//! | [`rebuild`] | a view folded once more beside the live one, compared, and put right |
 //! | [`server`], [`client`] | the gRPC stacks, each a list you can read |
 //! | [`status`] | the one table from kinds of rejection to gRPC and HTTP |
 //! | [`auth`], [`issuer`] | who calls; the development identity provider |
@@ -31,6 +32,7 @@ pub mod outbox;
 pub mod page;
 pub mod parked;
 pub mod projection;
+pub mod rebuild;
 pub mod server;
 pub mod shutdown;
 pub mod status;

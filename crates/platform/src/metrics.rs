@@ -9,13 +9,17 @@
 //! and [`Reason`]: never an id, so that their number stays small. `docs/metrics.md` says what each
 //! one means and what to do about it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Meter, MeterProvider as _};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
+use tokio::time::Instant;
+
+use crate::lease::RENEWAL;
 
 /// What became of an event that a consumer was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +73,7 @@ pub fn relay_starts(context: &'static str) {
     published(context, 0);
 }
 
-/// The broker has acknowledged so many events of this context.
+/// So many events of this context are in the stream, and marked as sent.
 pub fn published(context: &'static str, events: u64) {
     HOUSE.published.add(events, &[KeyValue::new("context", context)]);
 }
@@ -124,20 +128,17 @@ pub fn folded(view: &'static str, events: usize) {
     HOUSE.folded.add(events as u64, &[KeyValue::new("view", view)]);
 }
 
-/// Whether this process holds the lease; may be said at every renewal, for only a change counts.
+/// Who has not renewed a lease for this long does not hold it any more, whatever it believes.
+const LAPSE: Duration = RENEWAL.saturating_mul(4);
+
+/// Whether this process holds the lease: said at every renewal, for it holds until it lapses. Only a
+/// change counts as one.
 pub fn lease_changed(name: &str, held: bool) {
-    let before = {
-        let mut leases = lock(&LEASES);
-        match leases.get_mut(name) {
-            Some(known) => std::mem::replace(known, held),
-            None => leases.insert(name.to_owned(), held).unwrap_or(false),
-        }
-    };
-    let name = || KeyValue::new("name", name.to_owned());
-    HOUSE.leases_held.record(u64::from(held), &[name()]);
-    if held != before {
-        let to = if held { "held" } else { "lost" };
-        HOUSE.lease_changes.add(1, &[name(), KeyValue::new("to", to)]);
+    let renewed = held.then(Instant::now);
+    let before = lock(&LEASES).insert(name.to_owned(), renewed).flatten().is_some();
+    let label = KeyValue::new("name", name.to_owned());
+    for (to, changed) in [("held", held && !before), ("lost", before && !held)] {
+        HOUSE.lease_changes.add(u64::from(changed), &[label.clone(), KeyValue::new("to", to)]);
     }
 }
 
@@ -206,7 +207,8 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 
 static HOUSE: LazyLock<House> = LazyLock::new(House::new);
 static READINGS: Mutex<BTreeMap<&'static str, Vec<Reading>>> = Mutex::new(BTreeMap::new());
-static LEASES: LazyLock<Mutex<HashMap<String, bool>>> = LazyLock::new(Mutex::default);
+/// When each lease was last renewed, if it is not lost.
+static LEASES: Mutex<BTreeMap<String, Option<Instant>>> = Mutex::new(BTreeMap::new());
 
 /// All instruments, and where they are collected.
 struct House {
@@ -217,7 +219,6 @@ struct House {
     rebuilds: Counter<u64>,
     folded: Counter<u64>,
     lease_changes: Counter<u64>,
-    leases_held: Gauge<u64>,
     /// Instruments live as long as it does.
     _provider: SdkMeterProvider,
 }
@@ -240,28 +241,27 @@ impl House {
         for measure in Measure::ALL {
             observe(&meter, measure);
         }
+        observe_leases(&meter);
         let counter = |name, unit, what| {
             meter.u64_counter(name).with_unit(unit).with_description(what).build()
         };
-        let gauge =
-            |name, unit, what| meter.u64_gauge(name).with_unit(unit).with_description(what).build();
         House {
             registry,
             published: counter(
                 "taxi.relay.published",
                 "{event}",
-                "Events of the outbox that the broker has acknowledged",
+                "Events of the outbox that are in the stream and marked as sent",
             ),
             handled: counter(
                 "taxi.consumer.handled",
                 "{event}",
                 "Deliveries that a consumer is done with",
             ),
-            held: gauge(
-                "taxi.consumer.held",
-                "{event}",
-                "Events that wait for an earlier one of their history",
-            ),
+            held: meter
+                .u64_gauge("taxi.consumer.held")
+                .with_unit("{event}")
+                .with_description("Events that wait for an earlier one of their history")
+                .build(),
             rebuilds: counter(
                 "taxi.consumer.rebuilds",
                 "{session}",
@@ -273,7 +273,6 @@ impl House {
                 "{change}",
                 "Times this process got or lost a lease",
             ),
-            leases_held: gauge("taxi.leases.held", "{lease}", "1 while this process holds it"),
             _provider: provider,
         }
     }
@@ -291,6 +290,21 @@ fn observe(meter: &Meter, measure: Measure) {
                 if reading.measure == measure {
                     gauge.observe(reading.value, &reading.labels);
                 }
+            }
+        })
+        .build();
+}
+
+/// Makes the gauge of the leases that this process has and has not.
+fn observe_leases(meter: &Meter) {
+    meter
+        .u64_observable_gauge("taxi.leases.held")
+        .with_unit("{lease}")
+        .with_description("1 while this process holds it")
+        .with_callback(|gauge| {
+            for (name, renewed) in &*lock(&LEASES) {
+                let held = renewed.is_some_and(|at| at.elapsed() < LAPSE);
+                gauge.observe(u64::from(held), &[KeyValue::new("name", name.clone())]);
             }
         })
         .build();
@@ -404,11 +418,29 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_not_renewed_lapses() {
+        let shown = |value| {
+            let line = format!("taxi_leases_held{{name=\"forgotten\"}} {value}");
+            text().expect("text").lines().any(|found| found == line)
+        };
+        lease_changed("forgotten", true);
+        tokio::time::advance(LAPSE / 2).await;
+        assert!(shown(1));
+        tokio::time::advance(LAPSE / 2).await;
+        assert!(shown(0));
+    }
+
     #[test]
     fn series_start_at_zero() {
         consumer_starts("quiet");
+        lease_changed("quiet", true);
         let text = text().expect("text");
-        let line = "taxi_consumer_handled_total{consumer=\"quiet\",outcome=\"parked\"} 0";
-        assert!(text.lines().any(|found| found == line), "{text}");
+        for line in [
+            "taxi_consumer_handled_total{consumer=\"quiet\",outcome=\"parked\"} 0",
+            "taxi_lease_changes_total{name=\"quiet\",to=\"lost\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
     }
 }

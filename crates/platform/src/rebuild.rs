@@ -20,7 +20,6 @@ mod rows;
 mod scratch;
 mod source;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kernel::{Clock, Failure, Uuid};
@@ -32,7 +31,7 @@ use sea_orm_migration::MigratorTrait;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use self::fold::{Fold, Place};
+use self::fold::{Count, Fold, Place};
 use self::rows::Comparison;
 pub use self::rows::Difference;
 use self::scratch::Scratch;
@@ -86,16 +85,43 @@ pub struct Report {
     pub parked: u64,
     /// Other events that this version cannot fold.
     pub unfoldable: u64,
-    /// Histories of which the stream has lost events.
+    /// In how many places a history lacks events in the stream.
     pub broken: u64,
     /// How many rows were replaced; nothing when nobody asked for it.
     pub replaced: Option<u64>,
 }
 
 impl Report {
+    fn new(count: Count, place: &Place, compared: &Comparison) -> Report {
+        Report {
+            events: count.events,
+            rows: compared.rows,
+            differing: compared.differing,
+            missing: compared.missing,
+            superfluous: compared.superfluous,
+            differences: compared.first.clone(),
+            parked: place.parked(),
+            unfoldable: count.unfoldable,
+            broken: count.broken,
+            replaced: None,
+        }
+    }
+
     /// How many rows are not what their events make of them.
     pub fn wrong(&self) -> u64 {
         self.differing + self.missing + self.superfluous
+    }
+
+    /// Refuses to throw away what the stream no longer knows.
+    fn may_be_applied(&self, younger_stream: bool) -> Result<(), RebuildError> {
+        let why = if self.broken > 0 {
+            format!("the stream lacks events of histories, in {} places", self.broken)
+        } else if self.superfluous > 0 && younger_stream {
+            format!("the stream was made anew and knows nothing of {} rows", self.superfluous)
+        } else {
+            return Ok(());
+        };
+        Err(RebuildError::Refused(format!("{why}: the view has what nothing else can tell")))
     }
 }
 
@@ -146,12 +172,12 @@ impl<V: Rebuildable> Rebuild<'_, V> {
         let scratch = Scratch::make::<M>(self.name, self.db, self.config).await?;
         let outcome = self.beside(&scratch, apply).await;
         // What stays behind is dropped by the next run.
-        scratch.drop().await.ok();
+        scratch.remove().await.ok();
         outcome
     }
 
     async fn beside(&self, scratch: &Scratch, apply: bool) -> Result<Report, RebuildError> {
-        let mut fold = Fold::new(self, scratch.db());
+        let mut fold = Fold::begin(self, scratch.db()).await?;
         loop {
             let place = Place::of(self.name, self.db.reader()).await?;
             if fold.catch_up(&place, |_| ()).await? < FEW {
@@ -164,13 +190,10 @@ impl<V: Rebuildable> Rebuild<'_, V> {
         let compared = rows::compare::<V>(&snapshot, scratch.db().reader()).await?;
         snapshot.rollback().await?;
 
-        let mut report = fold.report(&place, &compared);
-        if apply {
-            let replaced = match compared.wrong.is_empty() {
-                true => 0,
-                false => self.swap(fold, &report, compared).await?,
-            };
-            report.replaced = Some(replaced);
+        let mut report = Report::new(fold.count(), &place, &compared);
+        if apply && report.wrong() > 0 {
+            report.may_be_applied(fold.is_of_a_younger_stream())?;
+            report.replaced = Some(self.swap(fold, scratch.db(), compared).await?);
         }
         Ok(report)
     }
@@ -179,18 +202,19 @@ impl<V: Rebuildable> Rebuild<'_, V> {
     async fn swap(
         &self,
         mut fold: Fold<'_, V>,
-        report: &Report,
+        scratch: &Db,
         compared: Comparison,
     ) -> Result<u64, RebuildError> {
-        fold.is_whole(report)?;
-        let scratch = fold.scratch().clone();
         let tx = self.db.begin().await?;
         keep_projections_out::<V>(&tx).await?;
-        let mut suspects: BTreeSet<Uuid> = compared.wrong;
+        let mut suspects = compared.wrong;
         let place = Place::of(self.name, &tx).await?;
-        fold.catch_up(&place, |event| drop(suspects.insert(V::row(event)))).await?;
+        let touched = |event: &Delivery| {
+            suspects.insert(V::row(event));
+        };
+        fold.catch_up(&place, touched).await?;
         let replaced = rows::replace::<V>(&tx, scratch.reader(), &suspects).await?;
-        fold.park_what_is_gone::<V>(&tx, &replaced).await?;
+        fold.park(&tx, &replaced).await?;
         tx.commit().await?;
         Ok(replaced.len() as u64)
     }

@@ -51,7 +51,7 @@ impl Scratch {
     }
 
     /// Leaves nothing behind.
-    pub(super) async fn drop(self) -> Result<(), DbErr> {
+    pub(super) async fn remove(self) -> Result<(), DbErr> {
         self.db.reader().close_by_ref().await?;
         self.db.writer().close_by_ref().await?;
         self.home.clear().await

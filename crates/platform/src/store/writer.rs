@@ -6,7 +6,7 @@
 //! reason that one of them may have brought along, each gets a transaction of its own, and decides
 //! anew.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,14 +78,17 @@ impl<A: Persist> Writer<A> {
         };
         tokio::pin!(end);
         loop {
-            tokio::select! {
-                biased;
-                count = queue.recv_many(&mut batch, BATCH) => if count == 0 { return },
-                () = &mut end => return,
+            if batch.is_empty() {
+                tokio::select! {
+                    biased;
+                    count = queue.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                    () = &mut end => return,
+                }
             }
             // Nobody waits any longer for some of them; what has not begun need not begin.
             batch.retain(|command| !command.reply.is_closed());
-            self.commit(std::mem::take(&mut batch)).await;
+            let later = batch.split_off(distinct(&batch));
+            self.commit(std::mem::replace(&mut batch, later)).await;
         }
     }
 
@@ -182,6 +185,18 @@ impl<A: Persist> Writer<A> {
     }
 }
 
+/// How many commands from the first on are about an aggregate each. Only the last state of a row is
+/// written: two steps of one aggregate in a transaction would hide from the database's constraints
+/// what was between them.
+fn distinct<A: Persist>(batch: &[Command<A>]) -> usize {
+    let mut seen = HashSet::new();
+    let mut aggregates = batch.iter().map(|command| match &command.wish {
+        Wish::Create(aggregate, _) => aggregate.id(),
+        Wish::Change(id, _) => *id,
+    });
+    aggregates.position(|id| !seen.insert(id)).unwrap_or(batch.len())
+}
+
 impl<A: Persist> Command<A> {
     /// Which aggregate on record it is about.
     fn target(&self) -> Option<Uuid> {
@@ -211,7 +226,7 @@ struct Desk<'a, A: Persist> {
     clock: &'a dyn Clock,
     at_hand: HashMap<Uuid, Recorded<A>>,
     spent: HashMap<(Uuid, String), Spent>,
-    /// In the order of their last change: what one gives up, the next may take.
+    /// In the order of their changes: what one gives up, the next may take.
     changed: Vec<Uuid>,
     events: Vec<outbox::row::ActiveModel>,
     /// Sorted, as what is known: replicas that write the same rows do so in the same order.
@@ -305,7 +320,6 @@ impl<'a, A: Persist> Desk<'a, A> {
         }
         self.spent.insert(key, Spent { fingerprint, aggregate: id, answer });
         if changed {
-            self.changed.retain(|earlier| *earlier != id);
             self.changed.push(id);
         }
         self.at_hand.insert(id, recorded.clone());
