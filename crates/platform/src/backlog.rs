@@ -1,10 +1,10 @@
-//! What contexts have still to do, measured when somebody collects metrics: what lies in the outbox,
-//! what is parked, how old a view is, what the broker holds for a consumer.
+//! What contexts have still to do, measured when somebody collects metrics: what lies in the
+//! outbox, what is parked, how old a view is, what the broker holds for a consumer.
 //!
 //! A few cheap questions, to the context's own database and to the broker, all at the same time and
 //! each with a deadline. What does not answer has no value until it does: no number is better than
-//! an old one. Whoever collects more often than [`FRESH`] reads the same numbers again, so that
-//! nobody can make work here. Counts stop at [`MOST`]; all above means the same to an operator.
+//! an old one. Whoever collects several times a second reads the same numbers again, so that
+//! nobody can make work here. Counts stop at 100 000: all above means the same to an operator.
 //!
 //! Every replica of a context says the same of its tables and its consumer: take the maximum over
 //! replicas, not the sum.

@@ -170,7 +170,9 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
                     tracing::warn!(consumer = this.name, error = %chain(&error), "whose turn it is")
                 }
             }
-            if let Err(error) = this.retry_parked(&sessions).await {
+            if this.broker.is_connected()
+                && let Err(error) = this.retry_parked(&sessions).await
+            {
                 tracing::warn!(consumer = this.name, error = %chain(&error), "parked events");
             }
         }
@@ -334,6 +336,7 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
             Err(error) => {
                 // Not one of ours: there is nothing to park it under.
                 tracing::error!(consumer = self.name, %error, subject = %message.subject, "no event");
+                metrics::handled(self.name, Outcome::Unreadable);
                 return Ok(AckKind::Term);
             }
         };
@@ -456,7 +459,7 @@ impl Lanes {
 /// What one session has in its hands.
 struct Shelf {
     consumer: &'static str,
-    shard: u64,
+    part: Part,
     in_hand: AtomicUsize,
     /// Places in the stream of the events that wait for an earlier one.
     held: Mutex<HashSet<u64>>,
@@ -464,9 +467,8 @@ struct Shelf {
 
 impl Shelf {
     fn new(consumer: &'static str, part: Part) -> Shelf {
-        let shard = part.shard().unwrap_or_default();
-        metrics::held(consumer, shard, 0);
-        Shelf { consumer, shard, in_hand: AtomicUsize::new(0), held: Mutex::default() }
+        metrics::held(consumer, part.shard(), 0);
+        Shelf { consumer, part, in_hand: AtomicUsize::new(0), held: Mutex::default() }
     }
 
     /// Counts the events that are held.
@@ -477,8 +479,14 @@ impl Shelf {
             _ => held.remove(&sequence),
         };
         if changed {
-            metrics::held(self.consumer, self.shard, held.len());
+            metrics::held(self.consumer, self.part.shard(), held.len());
         }
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        metrics::held(self.consumer, self.part.shard(), 0);
     }
 }
 

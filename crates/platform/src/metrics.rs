@@ -32,6 +32,8 @@ pub enum Outcome {
     Parked,
     /// Something it needs is away: it is tried again.
     Retried,
+    /// It is no event at all: it was passed over.
+    Unreadable,
 }
 
 impl Outcome {
@@ -43,6 +45,7 @@ impl Outcome {
             Outcome::Known => "known",
             Outcome::Parked => "parked",
             Outcome::Retried => "retried",
+            Outcome::Unreadable => "unreadable",
         }
     }
 }
@@ -131,8 +134,8 @@ pub fn folded(view: &'static str, events: usize) {
 /// Who has not renewed a lease for this long does not hold it any more, whatever it believes.
 const LAPSE: Duration = RENEWAL.saturating_mul(4);
 
-/// Whether this process holds the lease: said at every renewal, for it holds until it lapses. Only a
-/// change counts as one.
+/// Whether this process holds the lease: said at every renewal, for it holds until it lapses. Only
+/// a change counts as one.
 pub fn lease_changed(name: &str, held: bool) {
     let renewed = held.then(Instant::now);
     let before = lock(&LEASES).insert(name.to_owned(), renewed).flatten().is_some();

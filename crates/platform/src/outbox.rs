@@ -111,7 +111,7 @@ const BATCH: u64 = 500;
 /// The net below the pokes: how long a committed event waits at most to be noticed.
 const POLL: Duration = Duration::from_millis(100);
 /// How long sent rows are kept, to be sent again should the broker lose its disk.
-const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+pub const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Says within this process, and to the other replicas, that something was committed. Best effort:
 /// whoever misses a poke polls.
@@ -245,21 +245,36 @@ impl Relay {
         self.lease.release().await.ok();
     }
 
-    /// One term of leadership, or one wait for it.
+    /// One time of leadership, or one wait for it.
     async fn lead(&self) -> Result<(), BrokerError> {
         if !self.lease.hold().await? {
             tokio::time::sleep(RENEWAL).await;
             return Ok(());
         }
+        // Beside the work, which may take longer than a term while the broker is silent.
+        let lost = async {
+            loop {
+                tokio::time::sleep(RENEWAL).await;
+                if !self.lease.hold().await? {
+                    return Ok::<(), BrokerError>(());
+                }
+            }
+        };
+        tokio::select! {
+            outcome = lost => outcome,
+            outcome = self.publish_all() => outcome,
+        }
+    }
+
+    /// Publishes what there is and what comes.
+    async fn publish_all(&self) -> Result<(), BrokerError> {
         self.broker.stream().await?;
-        let term = tokio::time::Instant::now();
-        while term.elapsed() < RENEWAL {
+        loop {
             if self.publish_batch().await? < BATCH {
                 let poke = self.pokes.committed.notified();
                 tokio::time::timeout(POLL, poke).await.ok();
             }
         }
-        Ok(())
     }
 
     /// Publishes the oldest unsent events; answers how many there were.
@@ -418,6 +433,14 @@ pub async fn list(db: &Db, unsent_only: bool, most: u64) -> Result<Vec<row::Mode
         query = query.filter(row::Column::SentAt.is_null());
     }
     query.all(db.reader()).await.map_err(failure)
+}
+
+/// How many events that happened since then have been sent.
+pub async fn sent_since(db: &Db, since: Timestamp) -> Result<u64, Failure> {
+    let sent = row::Entity::find()
+        .filter(row::Column::SentAt.is_not_null())
+        .filter(row::Column::Time.gte(since.micros()));
+    sent.count(db.reader()).await.map_err(failure)
 }
 
 /// Lets the relay send all events again that happened since then; answers how many. Those that are

@@ -81,12 +81,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     let mesh = Mesh::new(settings, on_signals()?);
     // A process is ready or it is not: all its contexts share one answer.
     let readiness = Readiness::new();
-    let health = server::admin(
-        admin,
-        readiness.clone(),
-        mesh.backlogs.clone(),
-        mesh.stop.clone(),
-    );
+    let health = server::admin(admin, readiness.clone(), mesh.backlogs.clone(), mesh.stop.clone());
     mesh.stop.spawn("admin", async move {
         if let Err(error) = health.await {
             tracing::error!(%error, "cannot serve /livez, /readyz and /metrics");

@@ -145,7 +145,7 @@ async fn after_a_ride_the_numbers_are_those_of_the_tables() {
         assert_eq!(published, Some(committed), "{context}");
         let relay = format!("{context}.relay");
         assert_eq!(metrics.one("taxi_leases_held", "name", &relay), Some(1.0), "{metrics:?}");
-        assert_eq!(metrics.all("taxi_lease_changes_total", "name", &relay), [1.0]);
+        assert_eq!(metrics.all("taxi_lease_changes_total", "name", &relay), [1.0, 0.0]);
         assert!(metrics.handled(context, "applied") > 0.0, "{metrics:?}");
         assert_eq!(metrics.handled(context, "parked"), 0.0);
         let shards = metrics.all("taxi_consumer_pending", "consumer", context);
