@@ -24,14 +24,15 @@
 //! happens; without the broker the view answers on, and `as_of.age` grows; without the database it
 //! answers UNAVAILABLE and catches up later from its checkpoint. Nobody waits for this context.
 //!
-//! Files: `view` folds · `projection` feeds it · `query` reads · `grpc` speaks · `entity`
-//! and `migration` are the table.
+//! Files: `view` folds · `projection` feeds it · `rebuild` checks it · `query` reads · `grpc` speaks ·
+//! `entity` and `migration` are the table.
 
 mod entity;
 mod grpc;
 mod migration;
 mod projection;
 mod query;
+mod rebuild;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -49,6 +50,7 @@ use self::grpc::Dashboard;
 pub use self::migration::Migrations;
 use self::projection::DrivingInfos;
 use self::query::Queries;
+pub use self::rebuild::rebuild;
 
 /// The context's name.
 pub const NAME: &str = "dashboard";

@@ -4,7 +4,11 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::kv::{Config, CreateErrorKind, Store};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::kv::{
+    Config, CreateErrorKind, Entry, Operation, Store, UpdateErrorKind,
+};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use kernel::Failure;
@@ -69,20 +73,50 @@ impl Bucket {
         .await
     }
 
+    /// What is under a key now, with its revision.
+    pub(crate) async fn entry(&self, key: &str) -> Result<Option<Entry>, Failure> {
+        self.with(|store| async move {
+            let entry = store.entry(key).await?;
+            Ok(entry.filter(|entry| entry.operation == Operation::Put))
+        })
+        .await
+    }
+
+    /// Puts a value in the place of a revision; not when another one has taken it.
+    pub(crate) async fn update(
+        &self,
+        key: &str,
+        revision: u64,
+        value: Bytes,
+    ) -> Result<bool, Failure> {
+        self.with(|store| async move {
+            match store.update(key, value, revision).await {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    /// Whether it is there already. One that nobody has needed yet is not.
+    pub(crate) async fn exists(&self) -> Result<bool, Failure> {
+        let stream = format!("KV_{}", self.name);
+        let found = async {
+            match self.broker.jetstream().get_stream(stream).await {
+                Ok(_) => Ok(true),
+                Err(error) if is_absent(&error.kind()) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        };
+        patiently(&self.broker, found).await
+    }
+
     /// Removes a key with all that is known of it.
     pub(crate) async fn remove(&self, key: &str) -> Result<(), Failure> {
         self.with(|store| async move {
             let subject = format!("{}{key}", store.prefix);
             store.stream.purge().filter(subject).await?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Puts a value in the place of the one that is there.
-    pub(crate) async fn replace(&self, key: &str, value: Bytes) -> Result<(), Failure> {
-        self.with(|store| async move {
-            store.put(key, value).await?;
             Ok(())
         })
         .await
@@ -129,4 +163,9 @@ impl Bucket {
         // No code panics while it holds this lock.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_absent(error: &GetStreamErrorKind) -> bool {
+    matches!(error, GetStreamErrorKind::JetStream(error)
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }

@@ -39,6 +39,7 @@ mod bucket;
 mod grpc;
 mod inbox;
 mod languages;
+mod parked;
 mod policies;
 mod templates;
 #[cfg(test)]
@@ -56,6 +57,7 @@ use serde::{Deserialize, Serialize};
 use crate::bucket::Bucket;
 use crate::inbox::Inbox;
 use crate::languages::Languages;
+pub use crate::parked::ParkedEvents;
 use crate::policies::{Parking, Telling};
 
 /// The context's name: of its service, its consumer and its part of the configuration.
@@ -72,7 +74,7 @@ pub struct Config {
 /// Starts to tell customers what happens, and returns the service in which they read it.
 pub fn start(broker: &Broker, clock: Arc<dyn Clock>, tasks: &Shutdown, config: Config) -> Routes {
     let inbox = Inbox::new(Bucket::new(broker.clone(), config.bucket.clone()));
-    let parked = Bucket::new(broker.clone(), format!("{}_PARKED", config.bucket));
+    let parked = ParkedEvents::new(broker, &config);
     let consumer = Consumer {
         name: NAME,
         listens_to: &["allocation", "driving", "payment"],
@@ -82,7 +84,7 @@ pub fn start(broker: &Broker, clock: Arc<dyn Clock>, tasks: &Shutdown, config: C
             languages: Languages::new(broker.clone()),
             clock: clock.clone(),
         },
-        inbox: Parking { bucket: parked, clock },
+        inbox: Parking { parked, clock },
     };
     tasks.spawn("message consumer", consumer.run(tasks.clone()));
     grpc::routes(inbox, tasks.clone())

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kernel::{Clock, CustomerId, DriverId, Failure, Rejection};
 use platform::broker::Delivery;
 use platform::consumer::{InOrder, Inbox as Bookkeeping, Part, Parts, Policies};
@@ -16,9 +15,9 @@ use proto::message::v1::message::{Channel, State};
 use proto::payment::v1::{PaymentApproved, PaymentDeclined, PaymentDeferred};
 use proto::words::{parse_money, time};
 
-use crate::bucket::Bucket;
 use crate::inbox::Inbox;
 use crate::languages::Languages;
+use crate::parked::ParkedEvents;
 use crate::templates::{Language, Notice};
 
 /// The policies of the context: each tells a customer something, once.
@@ -142,21 +141,10 @@ fn given<T>(field: &str, value: Option<T>) -> Result<T, Rejection> {
 /// The consumer's bookkeeping. There is none of what is known, since a key knows it, and no leader,
 /// since two replicas at once make the same message; only what cannot be told is put aside.
 pub(crate) struct Parking {
-    /// Key the event's id, value JSON for an operator to read.
-    pub(crate) bucket: Bucket,
+    /// What is put aside.
+    pub(crate) parked: ParkedEvents,
     /// For the time of parking.
     pub(crate) clock: Arc<dyn Clock>,
-}
-
-impl Parking {
-    fn record(&self, event: &Delivery, why: &str) -> Result<Bytes, Failure> {
-        let parked = Parked::new(event, why, self.clock.now());
-        Ok(serde_json::to_vec(&parked).map_err(defect)?.into())
-    }
-}
-
-fn defect(error: serde_json::Error) -> Failure {
-    Failure::Internal(error.into())
 }
 
 impl Bookkeeping for Parking {
@@ -169,7 +157,7 @@ impl Bookkeeping for Parking {
     }
 
     async fn park(&self, event: &Delivery, why: &str) -> Result<(), Failure> {
-        self.bucket.create(event.id.to_string(), self.record(event, why)?).await
+        self.parked.insert(&Parked::new(event, why, self.clock.now())).await
     }
 
     async fn parts(&self) -> Result<Parts, Failure> {
@@ -181,14 +169,7 @@ impl Bookkeeping for Parking {
     async fn leave(&self) {}
 
     async fn due(&self) -> Result<Vec<Delivery>, Failure> {
-        let mut due = Vec::new();
-        for value in self.bucket.values().await? {
-            let parked: Parked = serde_json::from_slice(&value).map_err(defect)?;
-            if parked.retry_at.is_some() {
-                due.push(parked.delivery().map_err(Failure::Internal)?);
-            }
-        }
-        Ok(due)
+        self.parked.due().await
     }
 
     async fn tried_again(
@@ -196,10 +177,9 @@ impl Bookkeeping for Parking {
         event: &Delivery,
         outcome: Result<(), String>,
     ) -> Result<(), Failure> {
-        let key = event.id.to_string();
         match outcome {
-            Ok(()) => self.bucket.remove(&key).await,
-            Err(why) => self.bucket.replace(&key, self.record(event, &why)?).await,
+            Ok(()) => self.parked.applied(event.id).await,
+            Err(why) => self.parked.failed_again(event.id, &why).await,
         }
     }
 }
@@ -299,21 +279,5 @@ mod tests {
             assert!(matches!(refused, Err(Failure::Rejected(_))), "{refused:?}");
         }
         assert!(messages(&telling).await.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_parked_event_is_kept_with_its_reason() {
-        let nats = Nats::start().await;
-        let parking = Parking { bucket: nats.bucket("P"), clock: Arc::new(TestClock::at(NOW)) };
-        let broken = event(7, &requested("ko"));
-        parking.park(&broken, "no destination").await.expect("parked");
-        parking.park(&broken, "again").await.expect("parked before");
-        let store = nats.broker.jetstream().get_key_value("P").await.expect("a bucket");
-        let value = store.get(broken.id.to_string()).await.expect("found").expect("present");
-        let parked: Parked = serde_json::from_slice(&value).expect("JSON");
-        assert_eq!(parked.reason, "no destination");
-        assert_eq!(parked.kind, "taxi.allocation.v1.AllocationRequested");
-        let again = parked.delivery().expect("an event");
-        assert_eq!((again.id, again.payload), (broken.id, broken.payload));
     }
 }

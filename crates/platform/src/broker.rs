@@ -5,6 +5,7 @@
 //! that belongs together has one order.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -103,6 +104,12 @@ impl Broker {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = outcome.err();
     }
 
+    /// How often a connection has been made. What was known of the stream may not be so in the next
+    /// one: a broker that has lost its power may have lost the end of the stream.
+    pub(crate) fn connections(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
     /// The stream of all events, created when it is not there yet.
     pub async fn stream(&self) -> Result<stream::Stream, BrokerError> {
         let config = stream::Config {
@@ -111,6 +118,9 @@ impl Broker {
             storage: stream::StorageType::File,
             num_replicas: self.config.replicas,
             allow_direct: true,
+            // Each event says where it belongs; a memory of ids would refuse what is sent again
+            // because the stream has lost it.
+            duplicate_window: Duration::from_millis(100),
             metadata: HashMap::from([(SHARDS.to_owned(), self.config.shards.to_string())]),
             ..Default::default()
         };

@@ -183,7 +183,7 @@ impl MigrationName for ParkedHeaders {
     }
 }
 
-/// What is parked can be tried again, and a checkpoint knows its stream.
+/// What is parked can be tried again, and a checkpoint knows its event by its time, too.
 #[async_trait::async_trait]
 impl MigrationTrait for ParkedHeaders {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -192,7 +192,7 @@ impl MigrationTrait for ParkedHeaders {
             .execute_unprepared(
                 "ALTER TABLE parked_event ADD COLUMN headers text NOT NULL DEFAULT '{}';
                 ALTER TABLE parked_event ADD COLUMN retry_at bigint;
-                ALTER TABLE checkpoint ADD COLUMN stream bigint NOT NULL DEFAULT 0;",
+                ALTER TABLE checkpoint ADD COLUMN stored_at bigint NOT NULL DEFAULT 0;",
             )
             .await
             .map(drop)

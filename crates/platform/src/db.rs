@@ -46,8 +46,10 @@ impl Db {
     pub async fn connect(config: &DbConfig) -> Result<Db, DbErr> {
         let sqlite = config.url.starts_with("sqlite:");
         let (writers, readers) = if sqlite { (1, 4) } else { (4, config.max_connections) };
-        let write = Database::connect(options(config, writers)).await?;
-        let read = Database::connect(options(config, readers)).await?;
+        // Writers of SQLite queue here, behind one that may wait for the lock of another process.
+        let patience = Duration::from_secs(if sqlite { 5 } else { 2 });
+        let write = Database::connect(options(config, writers, patience)).await?;
+        let read = Database::connect(options(config, readers, patience)).await?;
         Ok(Db { write, read, refused: Arc::default() })
     }
 
@@ -138,12 +140,12 @@ fn incompressible(length: usize) -> String {
 /// Prepared statements a connection keeps: one for each size of a batch.
 const STATEMENTS: usize = 512;
 
-fn options(config: &DbConfig, connections: u32) -> ConnectOptions {
+fn options(config: &DbConfig, connections: u32, patience: Duration) -> ConnectOptions {
     let mut options = ConnectOptions::new(&config.url);
     options
         .max_connections(connections)
         .connect_lazy(true)
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(patience)
         .test_before_acquire_if_idle_for(Duration::from_secs(1))
         .sqlx_logging(false)
         .map_sqlx_postgres_opts(|options| {
@@ -177,8 +179,20 @@ pub(crate) enum WriteError {
     Unique(String),
     /// Another replica wanted the same rows, and this transaction had to give way.
     Overtaken,
+    /// The database, which cannot be reached or says nothing.
+    Away(Failure),
     /// Anything else.
     Failed(Failure),
+}
+
+impl WriteError {
+    /// What it means that a transaction could not even begin.
+    pub(crate) fn at_the_begin(error: DbErr) -> WriteError {
+        match WriteError::from(error) {
+            WriteError::Failed(failure @ Failure::Unavailable(_)) => WriteError::Away(failure),
+            other => other,
+        }
+    }
 }
 
 impl From<DbErr> for WriteError {

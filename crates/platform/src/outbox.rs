@@ -314,9 +314,10 @@ impl Relay {
             if tail.version < event.version - 1 {
                 self.send_again(event, tail.version).await?;
             }
+            let connection = self.broker.connections();
             match self.publish_after(event, tail).await? {
                 Some(own) => {
-                    self.tails.note(event.aggregate, own);
+                    self.tails.note(event.aggregate, connection, own);
                     return Ok(());
                 }
                 // Another one has gone on with this history.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::broker::{BrokerError, Delivery};
 use crate::db::{Db, failure};
+use crate::outbox::chain;
 use crate::store::note_known;
 
 /// Why an event is parked that could be applied, were it not for an earlier one.
@@ -46,6 +47,7 @@ pub struct Model {
     /// When it was parked, microseconds.
     pub time: i64,
     /// The event's headers, a JSON object.
+    #[serde(default)]
     pub headers: String,
     /// When an operator asked for another try, microseconds.
     pub retry_at: Option<i64>,
@@ -123,7 +125,7 @@ pub(crate) async fn is_in_history_of(db: &Db, aggregate: Uuid) -> Result<bool, D
 }
 
 /// The events to be tried again: the first of a history, when an operator has asked for it or when
-/// nothing is before it any more.
+/// nothing is before it any more. One that cannot be read back stays parked for that reason.
 pub(crate) async fn due(db: &Db) -> Result<Vec<Model>, DbErr> {
     let sql = "SELECT * FROM parked_event AS head \
                WHERE (head.retry_at IS NOT NULL OR head.reason = $1) AND NOT EXISTS ( \
@@ -131,7 +133,14 @@ pub(crate) async fn due(db: &Db) -> Result<Vec<Model>, DbErr> {
                    WHERE earlier.aggregate = head.aggregate AND earlier.version < head.version) \
                ORDER BY head.sequence LIMIT 100";
     let statement = Statement::from_sql_and_values(db.backend(), sql, [BEHIND.into()]);
-    Entity::find().from_raw_sql(statement).all(db.reader()).await
+    let mut due = Vec::new();
+    for parked in Entity::find().from_raw_sql(statement).all(db.reader()).await? {
+        match parked.delivery() {
+            Ok(_) => due.push(parked),
+            Err(error) => failed_again(db, parked.event, &chain(&*error)).await?,
+        }
+    }
+    Ok(due)
 }
 
 /// Removes an event that has been applied.
@@ -200,8 +209,9 @@ async fn first_of_history(db: &impl ConnectionTrait, event: Uuid) -> Result<Mode
     }
 }
 
-fn not_parked(event: Uuid) -> Rejection {
-    Rejection::not_found("EVENT_NOT_PARKED", format!("no parked event {event}"))
+/// There is no such event that waits for an operator.
+pub fn not_parked(event: Uuid) -> Rejection {
+    Rejection::not_found("EVENT_NOT_PARKED", format!("parked event {event}"))
 }
 
 /// Bytes as text in JSON.
@@ -217,5 +227,107 @@ mod base64 {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(from)?;
         BASE64_STANDARD.decode(text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm_migration::{MigrationTrait, MigratorTrait};
+
+    use super::*;
+    use crate::context::house_migrations;
+    use crate::db::DbConfig;
+    use crate::store::known;
+
+    struct Migrations;
+
+    #[async_trait::async_trait]
+    impl MigratorTrait for Migrations {
+        fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+            house_migrations()
+        }
+    }
+
+    const NOW: Timestamp = Timestamp::from_micros(1_764_000_000_123_456);
+
+    async fn database(files: &tempfile::TempDir) -> Db {
+        let url = format!("sqlite://{}", files.path().join("parked.db").display());
+        let db = Db::connect(&DbConfig { url, max_connections: 1 }).await.expect("a database");
+        db.migrate::<Migrations>().await.expect("migrated");
+        db
+    }
+
+    /// An event by its aggregate and its number there.
+    fn event(aggregate: u128, version: i64) -> Delivery {
+        Delivery {
+            id: id(aggregate, version),
+            kind: "shop.order.v1.OrderPlaced".to_owned(),
+            context: "order".to_owned(),
+            aggregate: Uuid::from_u128(aggregate),
+            version,
+            correlation: Uuid::nil(),
+            causation: Uuid::nil(),
+            time: NOW,
+            trace: None,
+            payload: vec![0xff].into(),
+            sequence: version as u64,
+        }
+    }
+
+    fn id(aggregate: u128, version: i64) -> Uuid {
+        Uuid::from_u128(aggregate << 64 | version as u128)
+    }
+
+    async fn due_now(db: &Db) -> Vec<Uuid> {
+        due(db).await.expect("a list").iter().map(|parked| parked.event).collect()
+    }
+
+    fn reason<T: std::fmt::Debug>(outcome: Result<T, Failure>) -> &'static str {
+        match outcome {
+            Err(Failure::Rejected(no)) => no.reason,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_of_a_history_is_tried_again_or_given_up_and_the_next_follows() {
+        let files = tempfile::tempdir().expect("a directory");
+        let db = database(&files).await;
+        for (aggregate, version, why) in [(7, 2, "poison"), (7, 3, BEHIND), (8, 1, "poison")] {
+            insert(db.writer(), &event(aggregate, version), why, NOW).await.expect("parked");
+        }
+        assert!(due_now(&db).await.is_empty());
+        assert_eq!(reason(retry(&db, id(7, 3), NOW).await), "PARKED_BEHIND");
+        assert_eq!(reason(discard(&db, id(7, 3)).await), "PARKED_BEHIND");
+        assert_eq!(reason(get(&db, id(9, 1)).await), "EVENT_NOT_PARKED");
+
+        retry(&db, id(8, 1), NOW).await.expect("asked for");
+        assert_eq!(due_now(&db).await, [id(8, 1)]);
+        failed_again(&db, id(8, 1), "still poison").await.expect("noted");
+        assert!(due_now(&db).await.is_empty());
+        assert_eq!(get(&db, id(8, 1)).await.expect("parked").reason, "still poison");
+
+        discard(&db, id(7, 2)).await.expect("given up");
+        assert_eq!(due_now(&db).await, [id(7, 3)]);
+        let known = known::Entity::find_by_id(Uuid::from_u128(7)).one(db.reader()).await;
+        assert_eq!(known.expect("asked").map(|known| known.version), Some(2));
+        let left = list(&db).await.expect("a list");
+        assert_eq!(left.iter().map(|it| it.event).collect::<Vec<_>>(), [id(8, 1), id(7, 3)]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_back_stays_and_stops_nobody() {
+        let files = tempfile::tempdir().expect("a directory");
+        let db = database(&files).await;
+        for aggregate in [7, 8] {
+            insert(db.writer(), &event(aggregate, 1), "poison", NOW).await.expect("parked");
+            retry(&db, id(aggregate, 1), NOW).await.expect("asked for");
+        }
+        let without = Entity::update_many().col_expr(Column::Headers, Expr::value("{}"));
+        let without = without.filter(Column::Event.eq(id(7, 1))).exec(db.writer()).await;
+        without.expect("as an old version has parked it");
+        assert_eq!(due_now(&db).await, [id(8, 1)]);
+        let parked = get(&db, id(7, 1)).await.expect("parked");
+        assert_eq!((parked.reason.as_str(), parked.retry_at), ("header ce-time is missing", None));
     }
 }

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::{self, stream};
 use futures::StreamExt;
@@ -47,8 +48,9 @@ pub mod checkpoint {
         pub sequence: i64,
         /// When the view was last known to contain everything, microseconds.
         pub complete_at: i64,
-        /// When the stream was made in which the place is, microseconds; 0 before that is known.
-        pub stream: i64,
+        /// When the broker stored what is at that place, nanoseconds: a broker that has lost the end
+        /// of the stream gives its places to other events.
+        pub stored_at: i64,
     }
 
     /// No relations.
@@ -200,12 +202,21 @@ impl<V: View> Projection<V> {
     }
 }
 
+/// A place in the stream, and when the broker stored what is there, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    sequence: i64,
+    stored_at: i64,
+}
+
 /// The work on some shards.
 struct Session<'a, V> {
     projection: &'a Projection<V>,
     stream: stream::Stream,
+    /// The connection in which the stream was compared with the checkpoints.
+    connection: u64,
     /// How far each shard has been folded.
-    checkpoints: BTreeMap<u64, i64>,
+    checkpoints: BTreeMap<u64, Place>,
     /// The histories in which something is parked.
     parked: HashSet<Uuid>,
 }
@@ -215,17 +226,18 @@ impl<'a, V: View> Session<'a, V> {
         projection: &'a Projection<V>,
         shards: BTreeSet<u64>,
     ) -> Result<Session<'a, V>, BrokerError> {
+        let connection = projection.broker.connections();
         let stream = projection.broker.stream().await?;
-        let made = i64::try_from(stream.cached_info().created.unix_timestamp_nanos() / 1_000)?;
-        let mut checkpoints = checkpoints(projection, made).await?;
+        let mut checkpoints = checkpoints(projection).await?;
         checkpoints.retain(|shard, _| shards.contains(shard));
+        go_back(projection, &stream, &mut checkpoints).await?;
         let parked = parked::histories(&projection.db).await?;
-        Ok(Session { projection, stream, checkpoints, parked })
+        Ok(Session { projection, stream, connection, checkpoints, parked })
     }
 
     async fn run(&mut self) -> Result<(), BrokerError> {
         let broker = &self.projection.broker;
-        let from = self.checkpoints.values().min().copied().unwrap_or(0);
+        let from = self.checkpoints.values().map(|place| place.sequence).min().unwrap_or(0);
         let subjects = self.checkpoints.keys().map(|shard| broker.subjects_in(*shard));
         let config = pull::OrderedConfig {
             filter_subjects: subjects.collect(),
@@ -242,7 +254,10 @@ impl<'a, V: View> Session<'a, V> {
             tokio::select! {
                 _ = renewal.tick() => {
                     let share = self.projection.shards.round().await?;
-                    if !share.surplus.is_empty() || !share.held.iter().eq(self.checkpoints.keys()) {
+                    if !share.surplus.is_empty()
+                        || !share.held.iter().eq(self.checkpoints.keys())
+                        || self.connection != broker.connections()
+                    {
                         return Ok(());
                     }
                     self.retry_parked().await?;
@@ -259,6 +274,10 @@ impl<'a, V: View> Session<'a, V> {
                     let batch = batch.ok_or("the broker closed")?;
                     last_news = Instant::now();
                     let messages = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
+                    if self.connection != broker.connections() {
+                        // The stream may be another one by now.
+                        return Ok(());
+                    }
                     self.take(&messages).await?;
                 }
             }
@@ -268,23 +287,23 @@ impl<'a, V: View> Session<'a, V> {
     /// Folds the next messages.
     async fn take(&mut self, messages: &[jetstream::Message]) -> Result<(), BrokerError> {
         let Some(last) = messages.last() else { return Ok(()) };
-        let to = i64::try_from(last.info()?.stream_sequence)?;
+        let to = place(last.info()?)?;
         let complete = last.info()?.pending == 0;
-        let events: Vec<Delivery> = messages.iter().filter_map(|it| self.read(it)).collect();
-        self.fold(to, complete, &events).await?;
+        let (places, events): (Vec<Place>, Vec<Delivery>) =
+            messages.iter().filter_map(|message| self.read(message)).unzip();
+        self.fold(to, complete, &places, &events).await?;
         metrics::folded(self.projection.name, events.len());
-        self.projection.folded.send_replace(to);
+        self.projection.folded.send_replace(to.sequence);
         Ok(())
     }
 
-    /// The event in a message, unless its shard contains it already.
-    fn read(&self, message: &jetstream::Message) -> Option<Delivery> {
+    /// The event in a message and its place, unless its shard contains it already.
+    fn read(&self, message: &jetstream::Message) -> Option<(Place, Delivery)> {
         let shard = self.projection.broker.shard_in(&message.subject)?;
-        let folded = *self.checkpoints.get(&shard)?;
+        let folded = self.checkpoints.get(&shard)?.sequence;
+        let place = place(message.info().ok()?).ok()?;
         match parse(message) {
-            Ok(event) => {
-                Some(event).filter(|it| i64::try_from(it.sequence).is_ok_and(|at| at > folded))
-            }
+            Ok(event) => (place.sequence > folded).then_some((place, event)),
             Err(error) => {
                 let view = self.projection.name;
                 tracing::error!(view, %error, subject = %message.subject, "no event");
@@ -295,8 +314,9 @@ impl<'a, V: View> Session<'a, V> {
 
     async fn fold(
         &mut self,
-        to: i64,
+        to: Place,
         complete: bool,
+        places: &[Place],
         events: &[Delivery],
     ) -> Result<(), BrokerError> {
         match self.fold_at_once(to, complete, events).await {
@@ -305,8 +325,7 @@ impl<'a, V: View> Session<'a, V> {
             Err(_) => {}
         }
         // Something in the batch is poison: one by one, so that only the poison is put aside.
-        for event in events {
-            let to = i64::try_from(event.sequence)?;
+        for (to, event) in places.iter().copied().zip(events) {
             match self.fold_at_once(to, false, std::slice::from_ref(event)).await {
                 Ok(()) => {}
                 Err(Failure::Unavailable(error)) => return Err(error),
@@ -319,7 +338,7 @@ impl<'a, V: View> Session<'a, V> {
     /// Folds events in one transaction; those behind a parked one are parked.
     async fn fold_at_once(
         &mut self,
-        to: i64,
+        to: Place,
         complete: bool,
         events: &[Delivery],
     ) -> Result<(), Failure> {
@@ -338,18 +357,18 @@ impl<'a, V: View> Session<'a, V> {
             self.projection.view.fold(&tx, &free).await?;
         }
         tx.commit().await.map_err(failure)?;
-        self.checkpoints.values_mut().for_each(|checkpoint| *checkpoint = to.max(*checkpoint));
+        self.checkpoints.values_mut().for_each(|place| *place = Ord::max(to, *place));
         Ok(())
     }
 
-    async fn park(&mut self, to: i64, event: &Delivery, why: &str) -> Result<(), BrokerError> {
+    async fn park(&mut self, to: Place, event: &Delivery, why: &str) -> Result<(), BrokerError> {
         let view = self.projection.name;
         tracing::error!(view, event = %event.id, kind = %event.kind, why, "parked");
         let tx = self.projection.db.begin().await?;
         self.advance(&tx, to, false).await?;
         parked::insert(&tx, event, why, self.projection.clock.now()).await?;
         tx.commit().await?;
-        self.checkpoints.values_mut().for_each(|checkpoint| *checkpoint = to.max(*checkpoint));
+        self.checkpoints.values_mut().for_each(|place| *place = Ord::max(to, *place));
         self.parked.insert(event.aggregate);
         Ok(())
     }
@@ -358,21 +377,26 @@ impl<'a, V: View> Session<'a, V> {
     async fn advance(
         &self,
         db: &impl ConnectionTrait,
-        to: i64,
+        to: Place,
         complete: bool,
     ) -> Result<(), Failure> {
         use checkpoint::Column;
         let mut unmoved = Condition::any();
-        for (shard, sequence) in &self.checkpoints {
+        for (shard, place) in &self.checkpoints {
             let shard = i32::try_from(*shard).map_err(|error| Failure::Internal(error.into()))?;
-            unmoved = unmoved.add(
-                Condition::all().add(Column::Shard.eq(shard)).add(Column::Sequence.eq(*sequence)),
-            );
+            let here = Condition::all()
+                .add(Column::Shard.eq(shard))
+                .add(Column::Sequence.eq(place.sequence))
+                .add(Column::StoredAt.eq(place.stored_at));
+            unmoved = unmoved.add(here);
         }
         // A shard that was ahead of the others stays where it is.
-        let newer = Expr::case(Column::Sequence.lt(to), to).finally(Expr::col(Column::Sequence));
+        let newer = |value: i64, column: Column| {
+            Expr::case(Column::Sequence.lt(to.sequence), value).finally(Expr::col(column))
+        };
         let mut update = checkpoint::Entity::update_many()
-            .col_expr(Column::Sequence, newer.into())
+            .col_expr(Column::Sequence, newer(to.sequence, Column::Sequence).into())
+            .col_expr(Column::StoredAt, newer(to.stored_at, Column::StoredAt).into())
             .filter(Column::Consumer.eq(self.projection.name))
             .filter(unmoved);
         if complete {
@@ -388,15 +412,21 @@ impl<'a, V: View> Session<'a, V> {
 
     /// Whether everything in the stream is in the view; notes it, for nothing to fold is news, too.
     async fn is_complete(&mut self) -> Result<bool, BrokerError> {
-        let end = i64::try_from(self.stream.get_info().await?.state.last_sequence)?;
+        let state = self.stream.get_info().await?.state;
+        let end = Place {
+            sequence: i64::try_from(state.last_sequence)?,
+            stored_at: i64::try_from(state.last_timestamp.unix_timestamp_nanos())?,
+        };
         for (shard, folded) in &self.checkpoints {
             let subjects = self.projection.broker.subjects_in(*shard);
-            if *folded < end && *folded < last_on(&self.stream, &subjects).await? {
+            if folded.sequence < end.sequence
+                && folded.sequence < last_on(&self.stream, &subjects).await?
+            {
                 return Ok(false);
             }
         }
         self.fold_at_once(end, true, &[]).await?;
-        self.projection.folded.send_replace(end);
+        self.projection.folded.send_replace(end.sequence);
         Ok(true)
     }
 
@@ -413,6 +443,8 @@ impl<'a, V: View> Session<'a, V> {
                 }
                 progress = true;
                 let tx = db.begin().await?;
+                // The view may be another replica's by now.
+                self.advance(&tx, Place::default(), false).await?;
                 match self.projection.view.fold(&tx, std::slice::from_ref(&event)).await {
                     Ok(()) => {
                         parked::applied(&tx, event.id).await?;
@@ -441,12 +473,16 @@ async fn last_on(stream: &stream::Stream, subjects: &str) -> Result<i64, BrokerE
     }
 }
 
-/// The checkpoints of all shards, in the stream that was made then. In another stream than the one
-/// they are of, the view begins anew: what it contains it ignores.
-async fn checkpoints<V>(
-    projection: &Projection<V>,
-    made: i64,
-) -> Result<BTreeMap<u64, i64>, BrokerError> {
+/// Where a message is.
+fn place(info: jetstream::message::Info<'_>) -> Result<Place, BrokerError> {
+    Ok(Place {
+        sequence: i64::try_from(info.stream_sequence)?,
+        stored_at: i64::try_from(info.published.unix_timestamp_nanos())?,
+    })
+}
+
+/// The checkpoints of all shards.
+async fn checkpoints<V>(projection: &Projection<V>) -> Result<BTreeMap<u64, Place>, BrokerError> {
     use checkpoint::{ActiveModel, Column, Entity};
     let Projection { name, db, broker, .. } = projection;
     let fresh = (0..i32::try_from(broker.shards())?).map(|shard| ActiveModel {
@@ -454,22 +490,100 @@ async fn checkpoints<V>(
         shard: Set(shard),
         sequence: Set(0),
         complete_at: Set(0),
-        stream: Set(made),
+        stored_at: Set(0),
     });
     Entity::insert_many(fresh)
-        .on_conflict(OnConflict::columns([Column::Consumer, Column::Shard]).do_nothing().to_owned())
+        .on_conflict(
+            OnConflict::columns([Column::Consumer, Column::Shard]).do_nothing().to_owned(),
+        )
         .exec_without_returning(db.writer())
         .await?;
-    let other = Entity::update_many()
-        .col_expr(Column::Sequence, Expr::value(0))
-        .col_expr(Column::Stream, Expr::value(made))
-        .filter(Column::Consumer.eq(*name))
-        .filter(Column::Stream.ne(made))
-        .exec(db.writer())
-        .await?;
-    if other.rows_affected > 0 {
-        tracing::warn!(view = name, "the stream is another one: folding from its beginning");
-    }
     let rows = Entity::find().filter(Column::Consumer.eq(*name)).all(db.writer()).await?;
-    rows.into_iter().map(|row| Ok((u64::try_from(row.shard)?, row.sequence))).collect()
+    let place = |row: checkpoint::Model| {
+        let place = Place { sequence: row.sequence, stored_at: row.stored_at };
+        Ok((u64::try_from(row.shard)?, place))
+    };
+    rows.into_iter().map(place).collect()
+}
+
+/// Goes back where the stream is not the one any more that was folded: its broker has lost the end,
+/// or all of it, and what came afterwards stands in the places of what was lost. All that was stored
+/// later than the checkpoint is folded then; what the view contains it ignores.
+async fn go_back<V>(
+    projection: &Projection<V>,
+    stream: &stream::Stream,
+    checkpoints: &mut BTreeMap<u64, Place>,
+) -> Result<(), BrokerError> {
+    use checkpoint::{Column, Entity};
+    for (shard, place) in checkpoints {
+        if holds(stream, place.sequence, place.stored_at).await? {
+            continue;
+        }
+        let before = first_after(stream, place.stored_at).await? - 1;
+        let back = Place {
+            sequence: before,
+            stored_at: stored_at(stream, before).await?.unwrap_or_default(),
+        };
+        let (view, from, to) = (projection.name, place.sequence, back.sequence);
+        tracing::warn!(view, shard, from, to, "the stream has lost its end: folding again");
+        let moved = Entity::update_many()
+            .col_expr(Column::Sequence, Expr::value(back.sequence))
+            .col_expr(Column::StoredAt, Expr::value(back.stored_at))
+            .filter(Column::Consumer.eq(projection.name))
+            .filter(Column::Shard.eq(i32::try_from(*shard)?))
+            .filter(Column::Sequence.eq(place.sequence))
+            .filter(Column::StoredAt.eq(place.stored_at))
+            .exec(projection.db.writer())
+            .await?;
+        if moved.rows_affected != 1 {
+            return Err("another replica has moved the checkpoints".into());
+        }
+        *place = back;
+    }
+    Ok(())
+}
+
+/// Whether the stream still is the one in which this was stored at this place at this time; a time
+/// of 0 is not known.
+pub(crate) async fn holds(
+    stream: &stream::Stream,
+    sequence: i64,
+    time: i64,
+) -> Result<bool, BrokerError> {
+    match stored_at(stream, sequence).await? {
+        Some(stored_at) => Ok(time == stored_at || time == 0),
+        // Deleted by somebody, or beyond the end.
+        None => {
+            let end = stream.get_info().await?.state.last_sequence;
+            Ok(u64::try_from(sequence)? <= end)
+        }
+    }
+}
+
+/// When the message at this place was stored, nanoseconds; nothing when there is none.
+async fn stored_at(stream: &stream::Stream, sequence: i64) -> Result<Option<i64>, BrokerError> {
+    if sequence == 0 {
+        return Ok(None);
+    }
+    match stream.get_raw_message(u64::try_from(sequence)?).await {
+        Ok(message) => Ok(Some(i64::try_from(message.time.unix_timestamp_nanos())?)),
+        Err(error) if error.kind() == stream::RawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The place of the first message that was stored after this time, or the one that is next.
+async fn first_after(stream: &stream::Stream, time: i64) -> Result<i64, BrokerError> {
+    let start_time = DateTime::from_unix_timestamp_nanos(i128::from(time) + 1)?;
+    let config = pull::OrderedConfig {
+        deliver_policy: DeliverPolicy::ByStartTime { start_time },
+        ..Default::default()
+    };
+    let consumer = stream.create_consumer(config).await?;
+    let next = i64::try_from(stream.get_info().await?.state.last_sequence)? + 1;
+    if consumer.cached_info().num_pending == 0 {
+        return Ok(next);
+    }
+    let first = consumer.messages().await?.next().await.ok_or("the broker closed")??;
+    Ok(i64::try_from(first.info()?.stream_sequence)?)
 }

@@ -86,7 +86,7 @@ pub struct Report {
     /// Other events that this version cannot fold.
     pub unfoldable: u64,
     /// In how many places a history lacks events in the stream.
-    pub broken: u64,
+    pub gaps: u64,
     /// How many rows were replaced; nothing when nobody asked for it.
     pub replaced: Option<u64>,
 }
@@ -102,7 +102,7 @@ impl Report {
             differences: compared.first.clone(),
             parked: place.parked(),
             unfoldable: count.unfoldable,
-            broken: count.broken,
+            gaps: count.gaps,
             replaced: None,
         }
     }
@@ -113,15 +113,17 @@ impl Report {
     }
 
     /// Refuses to throw away what the stream no longer knows.
-    fn may_be_applied(&self, younger_stream: bool) -> Result<(), RebuildError> {
-        let why = if self.broken > 0 {
-            format!("the stream lacks events of histories, in {} places", self.broken)
-        } else if self.superfluous > 0 && younger_stream {
-            format!("the stream was made anew and knows nothing of {} rows", self.superfluous)
+    fn may_be_applied(&self, lost_its_beginning: bool) -> Result<(), RebuildError> {
+        let lost = if self.gaps > 0 {
+            format!("events of histories, {} times", self.gaps)
+        } else if self.superfluous > 0 && lost_its_beginning {
+            format!("its beginning, and with it perhaps all of {} rows", self.superfluous)
         } else {
             return Ok(());
         };
-        Err(RebuildError::Refused(format!("{why}: the view has what nothing else can tell")))
+        let why =
+            format!("the stream has lost {lost}: nothing but the view knows of them any more");
+        Err(RebuildError::Refused(why))
     }
 }
 
@@ -192,7 +194,7 @@ impl<V: Rebuildable> Rebuild<'_, V> {
 
         let mut report = Report::new(fold.count(), &place, &compared);
         if apply && report.wrong() > 0 {
-            report.may_be_applied(fold.is_of_a_younger_stream())?;
+            report.may_be_applied(fold.has_lost_its_beginning())?;
             report.replaced = Some(self.swap(fold, scratch.db(), compared).await?);
         }
         Ok(report)

@@ -4,15 +4,17 @@
 use std::fmt;
 
 use driving::clients::PaymentClient;
+use kernel::Clock;
 use platform::broker::Broker;
 use platform::db::{Db, DbConfig};
+use platform::rebuild::{RebuildError, Report};
 use platform::server::Routes;
 use sea_orm::DbErr;
 
 pub(crate) use allocation::Config as AllocationConfig;
 pub(crate) use dashboard::Config as DashboardConfig;
 pub(crate) use driving::FareConfig;
-pub(crate) use message::Config as MessageConfig;
+pub(crate) use message::{Config as MessageConfig, ParkedEvents as ParkedMessages};
 pub(crate) use payment::Config as PaymentConfig;
 
 use crate::config::{Databases, Listen};
@@ -83,6 +85,14 @@ impl Name {
         }
     }
 
+    /// Whether it tells others what happens.
+    pub(crate) fn has_events(self) -> bool {
+        match self {
+            Name::Allocation | Name::Driving | Name::Payment => true,
+            Name::Dashboard | Name::Message => false,
+        }
+    }
+
     /// Brings its schema up to date; says which migrations were applied.
     pub(crate) async fn migrate(self, db: &Db) -> Result<Vec<String>, DbErr> {
         match self {
@@ -139,6 +149,36 @@ impl Name {
                 (message::start(&broker, mesh.clock.clone(), &mesh.work, config), None)
             }
         })
+    }
+}
+
+/// A context that keeps a view, which is nothing but its events.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum View {
+    /// Of rides.
+    Dashboard,
+}
+
+impl View {
+    /// Whose it is.
+    pub(crate) fn name(self) -> Name {
+        match self {
+            View::Dashboard => Name::Dashboard,
+        }
+    }
+
+    /// Compares it with what its events make of it; replaces what differs if `apply`.
+    pub(crate) async fn rebuild(
+        self,
+        broker: &Broker,
+        db: &Db,
+        config: &DbConfig,
+        clock: &dyn Clock,
+        apply: bool,
+    ) -> Result<Report, RebuildError> {
+        match self {
+            View::Dashboard => dashboard::rebuild(broker, db, config, clock, apply).await,
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `dev` | runs everything on this machine: all contexts, a broker, tokens, a payment provider |
 //! | `serve`, `migrate`, `config` | run contexts in production, prepare their databases, explain |
+//! | `rebuild` | checks a view against its events, and puts it right |
+//! | `outbox`, `parked` | events on their way out, and those that could not be applied |
 //! | `call`, `list`, `describe`, `token` | speak to a running mesh from the command line |
 //! | `demo` | people simulated through the public API |
 //! | `issuer`, `provider-sim` | the development parts as processes of their own |
@@ -24,13 +26,18 @@ mod contexts;
 mod exit;
 mod http;
 mod mesh;
+mod operator;
 mod output;
 mod ports;
 mod provider_sim;
 mod ready;
 mod reflection;
+mod survey;
+mod time;
 
-use cmd::{call, demo, describe, dev, issuer, list, migrate, serve, token};
+use cmd::{
+    call, demo, describe, dev, issuer, list, migrate, outbox, parked, rebuild, serve, token,
+};
 use exit::Exit;
 
 /// 택시: an open ride-hailing backend.
@@ -77,6 +84,9 @@ enum Server {
 enum Work {
     Migrate(migrate::Args),
     Config(cmd::config::Args),
+    Rebuild(rebuild::Args),
+    Outbox(outbox::Args),
+    Parked(parked::Args),
     Demo(demo::Args),
     Call(call::Args),
     /// List the methods that the running mesh offers.
@@ -135,6 +145,9 @@ async fn work(command: Work, global: &Global) -> Result<(), Exit> {
     match command {
         Work::Migrate(args) => migrate::run(args, global).await,
         Work::Config(args) => cmd::config::run(args, global),
+        Work::Rebuild(args) => rebuild::run(args, global).await,
+        Work::Outbox(args) => outbox::run(args, global).await,
+        Work::Parked(args) => parked::run(args, global).await,
         Work::Demo(args) => demo::run(args, global).await,
         Work::Call(args) => call::run(args, global).await,
         Work::List => list::run(global).await,

@@ -3,7 +3,9 @@
 //! * [`Mesh`]: the real binary with a real nats-server and SQLite or Postgres, used through its
 //!   front door; dropping it checks the promises that every test relies on;
 //! * [`Postgres`]: a real server, and a fresh database for each test;
+//! * [`Process`]: any program, with its output kept;
 //! * [`Proxy`]: a TCP connection that can be slowed, silenced, reset and refused;
+//! * [`Balancer`]: one address in front of several replicas;
 //! * [`TestClock`]: time by hand;
 //! * [`eventually`]: the only way to wait. There is no other sleep in a test.
 //!
@@ -12,6 +14,7 @@
 
 mod absent;
 mod backlog;
+mod balancer;
 mod client;
 mod clock;
 mod eventually;
@@ -21,12 +24,17 @@ mod process;
 mod proxy;
 
 pub use absent::absent_broker;
+pub use balancer::Balancer;
 pub use client::{
     AllocationClient, Bearer, DashboardClient, DrivingClient, Known, MessageClient, PaymentClient,
 };
 pub use clock::TestClock;
 pub use eventually::eventually;
 pub use kernel::Role;
-pub use mesh::{Backing, CONTEXTS, Mesh, RELATIONAL, Ready, nats_server_binary};
+pub use mesh::{
+    Backing, CONTEXTS, Mesh, RELATIONAL, Ready, access_token, nats_server_binary, program,
+    read_json,
+};
 pub use postgres::{Durability, Postgres, PostgresError};
+pub use process::Process;
 pub use proxy::{Fault, Proxy};

@@ -270,25 +270,8 @@ impl Mesh {
     /// # Panics
     /// When the issuer gives none.
     pub async fn token(&self, role: Role, subject: &str) -> String {
-        #[derive(Deserialize)]
-        struct Granted {
-            access_token: String,
-        }
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("client_id", subject),
-            ("client_secret", "dev"),
-            ("scope", role.as_str()),
-        ];
-        let url = format!("{}/oauth2/token", self.ready.gateway);
-        let granted = async {
-            let response = self.http.post(&url).form(&form).send().await?;
-            response.error_for_status()?.json::<Granted>().await
-        };
-        match granted.await {
-            Ok(granted) => granted.access_token,
-            Err(error) => panic!("no token: {}", chain(&error)),
-        }
+        let granted = access_token(&self.http, &self.ready.gateway, role, subject).await;
+        orderly(granted.map_err(|error| format!("no token: {}", chain(&error))))
     }
 
     /// A client of the allocation context, with a token from [`Mesh::token`].
@@ -644,8 +627,33 @@ async fn databases_in(postgres: &Postgres) -> BTreeMap<String, String> {
     databases
 }
 
-/// The binary, without the settings of the person who runs the tests.
-fn program(bin: &Path) -> Command {
+/// A token for somebody from the development issuer at this address.
+///
+/// # Errors
+/// When the issuer gives none.
+pub async fn access_token(
+    http: &reqwest::Client,
+    issuer: &str,
+    role: Role,
+    subject: &str,
+) -> Result<String, reqwest::Error> {
+    #[derive(Deserialize)]
+    struct Granted {
+        access_token: String,
+    }
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", subject),
+        ("client_secret", "dev"),
+        ("scope", role.as_str()),
+    ];
+    let response = http.post(format!("{issuer}/oauth2/token")).form(&form).send().await?;
+    Ok(response.error_for_status()?.json::<Granted>().await?.access_token)
+}
+
+/// The binary, without the settings of the person who runs it.
+#[must_use]
+pub fn program(bin: &Path) -> Command {
     let mut command = Command::new(bin);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("TAXI_")) {
@@ -667,8 +675,9 @@ fn lazy(url: &str) -> Channel {
     orderly(Endpoint::from_shared(url.to_owned())).connect_lazy()
 }
 
-/// A file that is written as a whole; half of it does not parse.
-fn read_json<T: for<'de> Deserialize<'de>>(file: &Path) -> Option<T> {
+/// A file that is written as a whole, once it is there; half of it does not parse.
+#[must_use]
+pub fn read_json<T: for<'de> Deserialize<'de>>(file: &Path) -> Option<T> {
     serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }
 

@@ -189,7 +189,7 @@ impl Postgres {
         self.server.as_ref().map(|server| server.child.id())
     }
 
-    /// The port it listens on, also across [`Postgres::restart`].
+    /// The port it listens on, also across [`Postgres::restart`] as long as nobody else takes it.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
@@ -212,9 +212,23 @@ impl Postgres {
     /// # Errors
     /// When the process does not end.
     pub async fn stop(&mut self) -> Result<(), PostgresError> {
-        let Some(server) = &mut self.server else { return Ok(()) };
         // SIGINT is Postgres' "fast shutdown".
-        signal("INT", &server.child.id().to_string()).map_err(io("the server takes no signal"))?;
+        self.end("INT").await
+    }
+
+    /// Stops the server and all its backends at once, without a word to anybody: the next start
+    /// recovers from the log. The files stay.
+    ///
+    /// # Errors
+    /// When the process does not end.
+    pub async fn abort(&mut self) -> Result<(), PostgresError> {
+        // SIGQUIT is Postgres' "immediate shutdown".
+        self.end("QUIT").await
+    }
+
+    async fn end(&mut self, how: &str) -> Result<(), PostgresError> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        signal(how, &server.child.id().to_string()).map_err(io("the server takes no signal"))?;
         let end = Instant::now() + STOP_DEADLINE;
         while server.child.try_wait().map_err(io("the server cannot be awaited"))?.is_none() {
             if Instant::now() >= end {
@@ -226,19 +240,23 @@ impl Postgres {
         Ok(())
     }
 
-    /// Starts the server again, on the same port and files.
+    /// Starts the server again, on the same files, and on the same port unless somebody else has
+    /// taken it meanwhile.
     ///
     /// # Errors
     /// When it does not come up.
     pub async fn restart(&mut self) -> Result<(), PostgresError> {
         self.stop().await?;
-        // Backends of a killed postmaster hold the shared memory for a moment longer.
         let end = Instant::now() + START_DEADLINE;
         loop {
             match self.launch().await {
-                Err(PostgresError::Failed { output, .. })
-                    if output.contains("is still in use") && Instant::now() < end =>
-                {
+                Err(PostgresError::Failed { output, .. }) if Instant::now() < end => {
+                    if output.contains("could not bind") {
+                        self.port = free_port().map_err(io("no free port"))?;
+                    } else if !output.contains("is still in use") {
+                        // Backends of a killed postmaster hold the shared memory for a moment.
+                        return Err(PostgresError::Failed { program: "postgres", output });
+                    }
                     sleep(POLL).await;
                 }
                 result => return result,

@@ -1,4 +1,4 @@
-//! A child process whose output is kept, and which cannot outlive the test process.
+//! A child process whose output is kept, and which cannot outlive the process that started it.
 //!
 //! Built on `std::process`, not tokio's: a child may be shared by tests with a runtime each, and is
 //! stopped in `Drop`.
@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// A running (or ended) program in its own process group. Dropping it kills the group.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -28,7 +28,10 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts a program; what it prints goes to `<dir>/<name>.log`, after what it printed before.
-    pub(crate) fn spawn(name: &str, command: &mut Command, dir: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the program or its log cannot be opened.
+    pub fn spawn(name: &str, command: &mut Command, dir: &Path) -> io::Result<Self> {
         let log = dir.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log)?;
         let err = out.try_clone()?;
@@ -52,21 +55,25 @@ impl Process {
         }
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// How it ended, or nothing while it runs.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().ok().flatten();
         }
         self.status
     }
 
-    /// Waits for `check` to have an answer; the error says that it ended or was too slow, and what
-    /// it printed.
-    pub(crate) async fn until<T>(
+    /// Waits for `check` to have an answer.
+    ///
+    /// # Errors
+    /// When it ended or was too slow; with what it printed.
+    pub async fn until<T>(
         &mut self,
         deadline: Duration,
         mut check: impl FnMut() -> Option<T>,
@@ -88,7 +95,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub(crate) async fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
+    pub async fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + deadline;
         while self.ended().is_none() && Instant::now() < end {
             sleep(POLL).await;
@@ -96,8 +103,11 @@ impl Process {
         self.status
     }
 
-    /// Sends a signal (by name) to the process itself.
-    pub(crate) fn signal(&mut self, name: &str) -> io::Result<()> {
+    /// Sends a signal (by name, such as `STOP`) to the process itself; one that has ended gets none.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent.
+    pub fn signal(&mut self, name: &str) -> io::Result<()> {
         match self.ended() {
             Some(_) => Ok(()),
             // Not reaped, so the id is still its own.
@@ -106,15 +116,20 @@ impl Process {
     }
 
     /// SIGTERM, then [`Process::end`].
-    pub(crate) async fn terminate(&mut self, grace: Duration) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// As [`Process::end`].
+    pub async fn terminate(&mut self, grace: Duration) -> Result<(), String> {
         self.let_go = true;
         self.signal("TERM").map_err(|error| format!("{}: no SIGTERM: {error}", self.name))?;
         self.end(grace).await
     }
 
-    /// Waits after SIGTERM; the error tells what is not as it should be: an exit code other than 0,
-    /// or no end at all (it is killed then).
-    pub(crate) async fn end(&mut self, grace: Duration) -> Result<(), String> {
+    /// Waits after SIGTERM.
+    ///
+    /// # Errors
+    /// When the exit code is not 0, or there is no end at all (it is killed then).
+    pub async fn end(&mut self, grace: Duration) -> Result<(), String> {
         match self.wait(grace).await {
             Some(status) if status.success() => Ok(()),
             Some(status) => {
@@ -130,12 +145,13 @@ impl Process {
     }
 
     /// Whether its end was asked for.
-    pub(crate) const fn let_go(&self) -> bool {
+    #[must_use]
+    pub const fn let_go(&self) -> bool {
         self.let_go
     }
 
     /// SIGKILL, to everything it started, too.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.let_go = true;
         if self.ended().is_none() {
             // A group that is gone already needs no killing.
@@ -146,7 +162,8 @@ impl Process {
     }
 
     /// The last lines that it printed.
-    pub(crate) fn tail(&self) -> String {
+    #[must_use]
+    pub fn tail(&self) -> String {
         tail(&self.log)
     }
 }

@@ -39,6 +39,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    upstream: watch::Sender<SocketAddr>,
     orders: Option<watch::Sender<(u64, Fault)>>,
     obeyed: mpsc::Receiver<u64>,
     thread: Option<JoinHandle<()>>,
@@ -55,22 +56,27 @@ impl Proxy {
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (orders, order) = watch::channel((0, Fault::Pass));
+        let (upstream, target) = watch::channel(upstream);
         let (obey, obeyed) = mpsc::channel();
         let thread =
             std::thread::Builder::new().name("fault-proxy".to_owned()).spawn(move || {
-                if let Err(error) =
-                    runtime.block_on(serve(listener, address, upstream, order, &obey))
+                if let Err(error) = runtime.block_on(serve(listener, address, target, order, &obey))
                 {
                     eprintln!("the fault proxy on {address} gave up: {error}");
                 }
             })?;
-        Ok(Self { address, orders: Some(orders), obeyed, thread: Some(thread) })
+        Ok(Self { address, upstream, orders: Some(orders), obeyed, thread: Some(thread) })
     }
 
     /// Where clients connect.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Sends new connections somewhere else; present ones stay where they are.
+    pub fn redirect(&self, upstream: SocketAddr) {
+        self.upstream.send_replace(upstream);
     }
 
     /// Changes what happens, for present and new connections. When it returns, it is in force.
@@ -102,7 +108,7 @@ impl Drop for Proxy {
 async fn serve(
     listener: std::net::TcpListener,
     address: SocketAddr,
-    upstream: SocketAddr,
+    upstream: watch::Receiver<SocketAddr>,
     mut order: watch::Receiver<(u64, Fault)>,
     obey: &mpsc::Sender<u64>,
 ) -> io::Result<()> {
@@ -130,6 +136,7 @@ async fn serve(
                 accepted = accept(listener.as_ref()) => {
                     // A client that left before it was let in is no concern of ours.
                     if let Ok(client) = accepted {
+                        let upstream = *upstream.borrow();
                         connections.spawn(connection(client, upstream, order.clone()));
                     }
                 }
@@ -287,6 +294,19 @@ mod tests {
         proxy.set(Fault::Pass);
         let mut healed = TcpStream::connect(proxy.address()).await.expect("connects");
         say(&mut healed, b"again").await.expect("passes");
+    }
+
+    #[tokio::test]
+    async fn it_follows_an_upstream_that_moves() {
+        let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let mut proxy = Proxy::start(gone.local_addr().expect("bound")).expect("starts");
+        drop(gone);
+        let mut stream = TcpStream::connect(proxy.address()).await.expect("taken");
+        assert!(say(&mut stream, b"nobody").await.is_err());
+        proxy.redirect(echo().await);
+        let mut stream = TcpStream::connect(proxy.address()).await.expect("connects");
+        say(&mut stream, b"moved").await.expect("passes");
+        proxy.set(Fault::Reset);
     }
 
     #[tokio::test]

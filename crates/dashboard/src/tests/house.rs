@@ -86,7 +86,7 @@ impl House {
             shard: Set(0),
             sequence: Set(batch.iter().map(|it| it.sequence as i64).max().unwrap_or(0)),
             complete_at: Set(NOW.minus(Duration::from_secs(2)).micros()),
-            stream: Set(0),
+            stored_at: Set(0),
         };
         let key = [checkpoint::Column::Consumer, checkpoint::Column::Shard];
         let moved = [checkpoint::Column::Sequence, checkpoint::Column::CompleteAt];

@@ -31,7 +31,8 @@ pub(super) struct Tail {
 pub(super) struct Tails {
     context: &'static str,
     broker: Broker,
-    known: Mutex<HashMap<Uuid, Tail>>,
+    /// Each with the number of the connection in which it was learnt.
+    known: Mutex<HashMap<Uuid, (u64, Tail)>>,
 }
 
 impl Tails {
@@ -39,19 +40,24 @@ impl Tails {
         Tails { context, broker, known: Mutex::default() }
     }
 
-    /// The last event before this one, as far as is known.
+    /// The last event before this one. What is remembered may only be wrong in a way that the broker
+    /// refuses: that the event itself is there already, only the stream can tell.
     pub(super) async fn before(&self, event: &row::Model) -> Result<Tail, BrokerError> {
         let known = self.known().get(&event.aggregate).copied();
         match known {
-            Some(tail) => Ok(tail),
-            // The first of its aggregate: if that is wrong the broker says so.
+            Some((learnt, tail))
+                if learnt == self.broker.connections() && tail.version < event.version =>
+            {
+                Ok(tail)
+            }
             None if event.version == 1 => Ok(Tail::default()),
-            None => self.look(event).await,
+            _ => self.look(event).await,
         }
     }
 
     /// The last event of this one's aggregate, from the stream's leader.
     pub(super) async fn look(&self, event: &row::Model) -> Result<Tail, BrokerError> {
+        let connection = self.broker.connections();
         let stream = self.broker.stream().await?;
         let subjects = self.subjects(event);
         let tail = match stream.get_last_raw_message_by_subject(&subjects).await {
@@ -66,17 +72,17 @@ impl Tails {
             }
             Err(error) => return Err(error.into()),
         };
-        self.note(event.aggregate, tail);
+        self.note(event.aggregate, connection, tail);
         Ok(tail)
     }
 
-    /// This is the last event of an aggregate now.
-    pub(super) fn note(&self, aggregate: Uuid, tail: Tail) {
+    /// This is the last event of an aggregate, as was learnt in this connection.
+    pub(super) fn note(&self, aggregate: Uuid, connection: u64, tail: Tail) {
         let mut known = self.known();
         if known.len() >= MOST {
             known.clear();
         }
-        known.insert(aggregate, tail);
+        known.insert(aggregate, (connection, tail));
     }
 
     /// The subjects of all events of this one's aggregate.
@@ -84,7 +90,7 @@ impl Tails {
         self.broker.subject(self.context, "*", event.correlation, event.aggregate)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Uuid, Tail>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Uuid, (u64, Tail)>> {
         // No code panics while it holds this lock.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,20 +14,21 @@ use crate::broker::{BrokerError, Delivery};
 use crate::db::Db;
 use crate::outbox::chain;
 use crate::parked;
-use crate::projection::checkpoint;
+use crate::projection::{checkpoint, holds};
 
 /// Where a view stands.
 pub(super) struct Place {
     /// The last place in the stream that each shard contains.
     shards: BTreeMap<u64, i64>,
-    /// The streams that the places are in, each by the time when it was made.
-    streams: BTreeSet<i64>,
+    /// When the broker stored what is there.
+    stored_at: BTreeSet<(i64, i64)>,
     /// The events it has put aside.
     parked: HashSet<Uuid>,
 }
 
 impl Place {
-    /// Where this view stands, as this connection sees it.
+    /// Where this view stands, as this connection sees it. The places are read first: what is parked
+    /// after that is behind them.
     pub(super) async fn of(view: &str, db: &impl ConnectionTrait) -> Result<Place, RebuildError> {
         let rows = checkpoint::Entity::find()
             .filter(checkpoint::Column::Consumer.eq(view))
@@ -42,8 +43,7 @@ impl Place {
         let shard = |row: &checkpoint::Model| Some((u64::try_from(row.shard).ok()?, row.sequence));
         Ok(Place {
             shards: rows.iter().filter_map(shard).collect(),
-            // 0 is none in particular.
-            streams: rows.iter().map(|row| row.stream).filter(|made| *made != 0).collect(),
+            stored_at: rows.iter().map(|row| (row.sequence, row.stored_at)).collect(),
             parked: parked.into_iter().collect(),
         })
     }
@@ -73,7 +73,7 @@ pub(super) struct Count {
     /// Events that this version cannot fold.
     pub(super) unfoldable: u64,
     /// Gaps in histories.
-    pub(super) broken: u64,
+    pub(super) gaps: u64,
 }
 
 impl<'a, V: Rebuildable> Fold<'a, V> {
@@ -97,12 +97,13 @@ impl<'a, V: Rebuildable> Fold<'a, V> {
         self.count
     }
 
-    /// Whether the stream was made long after its events had happened: it takes the place of one
-    /// that was lost, and need not have all of them.
-    pub(super) fn is_of_a_younger_stream(&self) -> bool {
+    /// Whether the stream may know nothing of rows that once had events: its oldest were deleted, or
+    /// it was made long after they had happened, in the place of one that was lost.
+    pub(super) fn has_lost_its_beginning(&self) -> bool {
         const LONG: Duration = Duration::from_secs(60 * 60);
         let made = made(&self.stream);
-        self.oldest.is_some_and(|oldest| oldest.plus(LONG).micros() < made)
+        self.stream.cached_info().state.first_sequence > 1
+            || self.oldest.is_some_and(|oldest| oldest.plus(LONG).micros() < made)
     }
 
     /// Folds on, up to this place; shows each event, and answers how many there were.
@@ -121,22 +122,13 @@ impl<'a, V: Rebuildable> Fold<'a, V> {
 
     /// Refuses when what comes out would not be the view as it should be at this place.
     async fn check(&self, place: &Place) -> Result<(), RebuildError> {
-        let info = self.stream.get_info().await.map_err(|error| away(error.into()))?;
-        let end = i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX);
-        if info.state.first_sequence > 1 {
-            let first = info.state.first_sequence;
-            return refuse(format!(
-                "the stream begins at {first} and not at 1: a view made from it would lack what \
-                 came before"
-            ));
-        }
-        if place.streams.iter().any(|stream| *stream != made(&self.stream))
-            || place.shards.values().any(|sequence| *sequence > end)
-        {
-            return refuse(
-                "the stream is not the one that the live view was made from, or has lost its end: \
-                 a view made from it would lack events",
-            );
+        for (sequence, stored_at) in &place.stored_at {
+            if !holds(&self.stream, *sequence, *stored_at).await.map_err(away)? {
+                return refuse(
+                    "the stream is not the one that the live view was made from, or has lost its \
+                     end: a view made from it would lack events",
+                );
+            }
         }
         let behind = |(shard, at): (&u64, &i64)| place.shards.get(shard).is_none_or(|to| to < at);
         if self.shards.iter().any(behind) || !self.left_out.is_subset(&place.parked) {
@@ -165,7 +157,7 @@ impl<'a, V: Rebuildable> Fold<'a, V> {
                 batch.iter().for_each(&mut *seen);
                 self.oldest = batch.iter().map(|event| event.time).chain(self.oldest).min();
                 if from == 0 {
-                    self.count.broken += histories.gaps(&batch);
+                    self.count.gaps += histories.gaps(&batch);
                 }
                 let parked = batch.extract_if(.., |event| place.parked.contains(&event.id));
                 self.left_out.extend(parked.map(|event| event.id));

@@ -30,8 +30,9 @@ const BATCH: usize = 64;
 
 /// How long commands are taken after the process was asked to stop, if anybody is there to give any.
 const LAST_COMMANDS: Duration = Duration::from_secs(3);
-/// How long a transaction may take: a database that has vanished must not stop everybody for ever.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a transaction may take: a database that has fallen silent must not stop everybody for
+/// ever. Longer than SQLite waits for its lock.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// What is to be decided about an aggregate on record. It may be asked more than once.
 pub(super) type Decision<A> = Box<
@@ -88,20 +89,29 @@ impl<A: Persist> Writer<A> {
             // Nobody waits any longer for some of them; what has not begun need not begin.
             batch.retain(|command| !command.reply.is_closed());
             let later = batch.split_off(distinct(&batch));
-            self.commit(std::mem::replace(&mut batch, later)).await;
+            if let Err(why) = self.commit(std::mem::replace(&mut batch, later)).await {
+                // Who has come meanwhile would wait as long for the same answer.
+                while let Ok(command) = queue.try_recv() {
+                    batch.push(command);
+                }
+                refuse(batch.drain(..), &why);
+            }
         }
     }
 
-    async fn commit(&self, batch: Vec<Command<A>>) {
+    /// Commits a batch and answers everybody in it; an error is why the database is away.
+    async fn commit(&self, batch: Vec<Command<A>>) -> Result<(), String> {
         match self.transact(&batch).await {
             Ok(decided) => self.answer(batch, decided),
-            Err(WriteError::Failed(failure @ Failure::Unavailable(_))) => {
+            Err(WriteError::Away(failure)) => {
                 self.db.refused();
                 let why = chain(&failure);
-                for command in batch {
-                    let failure = Failure::Unavailable(why.clone().into());
-                    command.reply.send(Err(failure)).ok();
-                }
+                refuse(batch, &why);
+                return Err(why);
+            }
+            Err(WriteError::Failed(failure @ Failure::Unavailable(_))) => {
+                self.db.refused();
+                refuse(batch, &chain(&failure));
             }
             Err(error) if batch.len() == 1 => {
                 for command in batch {
@@ -112,7 +122,7 @@ impl<A: Persist> Writer<A> {
                         WriteError::Overtaken => {
                             Err(Failure::Unavailable("another replica was first".into()))
                         }
-                        WriteError::Failed(failure) => {
+                        WriteError::Away(failure) | WriteError::Failed(failure) => {
                             Err(Failure::Internal(chain(failure).into()))
                         }
                     };
@@ -120,11 +130,16 @@ impl<A: Persist> Writer<A> {
                 }
             }
             Err(_) => {
-                for command in batch {
-                    Box::pin(self.commit(vec![command])).await;
+                let mut alone = batch.into_iter();
+                while let Some(command) = alone.next() {
+                    if let Err(why) = Box::pin(self.commit(vec![command])).await {
+                        refuse(alone, &why);
+                        return Err(why);
+                    }
                 }
             }
         }
+        Ok(())
     }
 
     /// Tells everybody what is committed now.
@@ -144,13 +159,14 @@ impl<A: Persist> Writer<A> {
     }
 
     async fn transact(&self, batch: &[Command<A>]) -> Result<Vec<Decided<A>>, WriteError> {
-        let gone = || WriteError::Failed(Failure::Unavailable("the database is silent".into()));
-        tokio::time::timeout(PATIENCE, self.within_one(batch)).await.unwrap_or_else(|_| Err(gone()))
+        let silent = || WriteError::Away(Failure::Unavailable("the database is silent".into()));
+        let outcome = tokio::time::timeout(PATIENCE, self.within_one(batch)).await;
+        outcome.unwrap_or_else(|_| Err(silent()))
     }
 
     /// Loads, decides, writes, commits.
     async fn within_one(&self, batch: &[Command<A>]) -> Result<Vec<Decided<A>>, WriteError> {
-        let tx = self.db.begin().await?;
+        let tx = self.db.begin().await.map_err(WriteError::at_the_begin)?;
         let mut desk = Desk::new(&*self.clock);
         let wanted: BTreeSet<Uuid> = batch.iter().filter_map(Command::target).collect();
         if !wanted.is_empty() {
@@ -182,6 +198,13 @@ impl<A: Persist> Writer<A> {
         let found = A::Entity::find().filter(id_is(spent.aggregate)).one(self.db.writer()).await;
         let row = found.map_err(failure)?.ok_or_else(|| A::not_found(spent.aggregate))?;
         A::from_row(row).map_err(internal)
+    }
+}
+
+/// Tells everybody that nothing can be put on record now.
+fn refuse<A: Persist>(commands: impl IntoIterator<Item = Command<A>>, why: &str) {
+    for command in commands {
+        command.reply.send(Err(Failure::Unavailable(why.into()))).ok();
     }
 }
 

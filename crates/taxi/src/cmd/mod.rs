@@ -8,7 +8,10 @@ pub(crate) mod dev;
 pub(crate) mod issuer;
 pub(crate) mod list;
 pub(crate) mod migrate;
+pub(crate) mod outbox;
+pub(crate) mod parked;
 pub(crate) mod provider_sim;
+pub(crate) mod rebuild;
 pub(crate) mod serve;
 pub(crate) mod token;
 
