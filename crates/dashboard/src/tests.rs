@@ -23,6 +23,8 @@ use proto::driving::v1::DrivingOpened;
 use proto::payment::v1::{PaymentApproved, PaymentRefunded};
 use tonic::{Code, Status};
 
+use crate::entity::{Location, Place};
+
 use self::house::{
     House, approved, asked, code_and_reason, driving, event, everywhere, finished, payment,
     requested, ride, won,
@@ -344,4 +346,11 @@ async fn poison_is_named_and_other_kinds_are_passed_over() {
     house.fold(&[unknown]).await.expect("passed over");
     let nothing = house.get(Role::Operator, "O1", ride(1)).await;
     assert_eq!(code_and_reason(nothing).0, Code::NotFound);
+}
+
+#[test]
+fn a_place_is_read_back_as_it_was_written() {
+    let location = Location { latitude: 37.618_606_283_111_404, longitude: 126.910_254_883_912_01 };
+    let place = Place { address: "Misa".to_owned(), location: Some(location) };
+    assert_eq!(place.to_string().parse::<Place>().expect("JSON"), place);
 }

@@ -8,7 +8,7 @@ use crate::scan::{self, Token, paths, tokens};
 use crate::{Violation, read};
 
 /// Crates that may handle connections. The others get a channel and call it.
-const TRANSPORT: [&str; 5] = ["platform", "proto", "testkit", "taxi", "bench"];
+const TRANSPORT: [&str; 6] = ["platform", "proto", "testkit", "taxi", "bench", "torture"];
 /// Words of the business, of which the platform knows none. (The kernel is made of those that all
 /// contexts share, their ids among them.)
 const DOMAIN_WORDS: [&str; 9] = [

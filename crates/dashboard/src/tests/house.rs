@@ -75,7 +75,7 @@ impl House {
             stuck_after: Config::default().stuck_after,
         };
         let dashboard = Dashboard::new(queries.clone());
-        House { db, dashboard, queries, tasks, projection: projection, _files: files }
+        House { db, dashboard, queries, tasks, projection, _files: files }
     }
 
     /// One batch and its checkpoint, as the platform does it.
