@@ -268,7 +268,9 @@ impl DrivingInfo {
     fn note(&mut self, happened: &Delivery) {
         let time = happened.time.micros();
         self.update_time = self.update_time.max(time);
-        self.sequence = i64::try_from(happened.sequence).unwrap_or(i64::MAX);
+        // One that was parked comes late.
+        let place = i64::try_from(happened.sequence).unwrap_or(i64::MAX);
+        self.sequence = place.max(self.sequence);
         self.timeline.0.push(Entry {
             event: happened.event().to_owned(),
             time,

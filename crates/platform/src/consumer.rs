@@ -381,7 +381,9 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
 
     /// Tries parked events again that an operator has asked for, and those behind them.
     async fn retry_parked(&self, sessions: &BTreeMap<Part, Session>) -> Result<(), Failure> {
-        loop {
+        let begun = Instant::now();
+        // Not for long: leases want to be renewed.
+        while begun.elapsed() < RENEWAL {
             let mut due = self.inbox.due().await?;
             due.retain(|event| {
                 let shard = self.broker.shard_of(event.correlation);
@@ -400,6 +402,7 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
                 self.inbox.tried_again(&event, outcome).await?;
             }
         }
+        Ok(())
     }
 }
 

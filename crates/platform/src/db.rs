@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use kernel::Failure;
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::Connection as _;
+use sea_orm::sqlx::sqlite::{SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
     DbErr, ExprTrait, RuntimeErr, SqlErr, SqliteTransactionMode, Statement, TransactionOptions,
@@ -47,7 +49,7 @@ impl Db {
         let sqlite = config.url.starts_with("sqlite:");
         let (writers, readers) = if sqlite { (1, 4) } else { (4, config.max_connections) };
         // Writers of SQLite queue here, behind one that may wait for the lock of another process.
-        let patience = Duration::from_secs(if sqlite { 5 } else { 2 });
+        let patience = Duration::from_secs(if sqlite { 5 } else { 3 });
         let write = Database::connect(options(config, writers, patience)).await?;
         let read = Database::connect(options(config, readers, patience)).await?;
         Ok(Db { write, read, refused: Arc::default() })
@@ -154,6 +156,9 @@ fn options(config: &DbConfig, connections: u32, patience: Duration) -> ConnectOp
                 .statement_cache_capacity(STATEMENTS)
                 .options([("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "5s")])
         })
+        .map_sqlx_sqlite_pool_opts(|pool| {
+            pool.after_release(|connection, _| is_clean(connection).boxed())
+        })
         .map_sqlx_sqlite_opts(|options| {
             options
                 .statement_cache_capacity(STATEMENTS)
@@ -163,6 +168,15 @@ fn options(config: &DbConfig, connections: u32, patience: Duration) -> ConnectOp
                 .busy_timeout(Duration::from_secs(5))
         });
     options
+}
+
+/// Whether a connection may be used again. SQLite ends a transaction by itself when its disk is full,
+/// and sqlx still counts it: all that came next would be answered, seen by this connection alone, and
+/// never committed. Closing it is the only cure.
+async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // A rollback that was queued is done before the answer.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// The column type of a UUID.

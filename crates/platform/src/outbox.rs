@@ -359,6 +359,11 @@ impl Relay {
             Err(error) => Err(error),
         };
         match outcome {
+            // It remembers the id, yet what it has said of the place means that the event is not there.
+            Ok(stored) if stored.duplicate => match self.tails.look(event).await? {
+                tail if tail.version >= event.version => Ok(Some(tail)),
+                _ => Err("the broker refuses for now to store again what it has lost".into()),
+            },
             Ok(stored) => {
                 self.broker.stored(Ok(()));
                 Ok(Some(Tail { version: event.version, sequence: stored.sequence }))

@@ -435,7 +435,8 @@ impl<'a, V: View> Session<'a, V> {
         let Projection { db, broker, name, .. } = self.projection;
         self.parked = parked::histories(db).await?;
         let mut progress = !self.parked.is_empty();
-        while std::mem::take(&mut progress) {
+        let begun = Instant::now();
+        while std::mem::take(&mut progress) && begun.elapsed() < RENEWAL {
             for parked in parked::due(db).await? {
                 let event = parked.delivery()?;
                 if !self.checkpoints.contains_key(&broker.shard_of(event.correlation)) {
@@ -493,9 +494,7 @@ async fn checkpoints<V>(projection: &Projection<V>) -> Result<BTreeMap<u64, Plac
         stored_at: Set(0),
     });
     Entity::insert_many(fresh)
-        .on_conflict(
-            OnConflict::columns([Column::Consumer, Column::Shard]).do_nothing().to_owned(),
-        )
+        .on_conflict(OnConflict::columns([Column::Consumer, Column::Shard]).do_nothing().to_owned())
         .exec_without_returning(db.writer())
         .await?;
     let rows = Entity::find().filter(Column::Consumer.eq(*name)).all(db.writer()).await?;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::{Role, Uuid};
+use platform::client::channel;
 use platform::status::reason;
 use proto::driving::v1::{Driving, ListDrivingsRequest};
 use rand::rngs::StdRng;
@@ -21,7 +22,7 @@ use rand::{Rng, SeedableRng};
 use testkit::{Bearer, DrivingClient, Known};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::Result;
@@ -34,8 +35,6 @@ use crate::world::World;
 const ATTEMPTS: u32 = 5;
 /// How often a question is asked.
 const QUESTIONS: u32 = 2;
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(1);
 /// A phone gives up this much later than the server was told.
 const SLACK: Duration = Duration::from_millis(300);
 
@@ -305,8 +304,5 @@ impl Word {
 }
 
 fn connect(world: &World, context: &str) -> Channel {
-    let address = world.service(context);
-    Endpoint::from_shared(format!("http://{address}"))
-        .map(|endpoint| endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy())
-        .unwrap_or_else(|_| Endpoint::from_static("http://invalid.invalid").connect_lazy())
+    channel(&world.service(context).to_string())
 }

@@ -133,8 +133,8 @@ impl Events {
         Events { broker, stream }
     }
 
-    /// Publishes an event as the relay of its context would.
-    pub(crate) async fn publish(&self, event: &Forged<'_>) {
+    /// Publishes an event as the relay of its context would; answers its place in the stream.
+    pub(crate) async fn publish(&self, event: &Forged<'_>) -> u64 {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("Nats-Msg-Id", event.id.to_string()),
@@ -153,7 +153,37 @@ impl Events {
         let subject = self.broker.subject(event.context, name, event.correlation, event.aggregate);
         let jetstream = self.broker.jetstream();
         let sent = jetstream.publish_with_headers(subject, headers, event.payload.clone().into());
-        sent.await.expect("sent").await.expect("stored");
+        sent.await.expect("sent").await.expect("stored").sequence
+    }
+
+    /// Waits until the broker has forgotten the ids of all that was stored before: for a moment it
+    /// takes what has the same id for a copy, even of what is gone.
+    pub(crate) async fn forgotten(&self) {
+        let probe = Forged {
+            id: Uuid::from_u128(0xf0),
+            context: "test",
+            kind: "taxi.test.v1.Probe".to_owned(),
+            aggregate: Uuid::nil(),
+            version: 1,
+            correlation: Uuid::nil(),
+            payload: Vec::new(),
+        };
+        let first = self.publish(&probe).await;
+        let second = eventually(SOON, || async {
+            match self.publish(&probe).await {
+                copy if copy == first => Err("remembered"),
+                second => Ok(second),
+            }
+        })
+        .await;
+        for sequence in [first, second] {
+            self.lose(sequence).await;
+        }
+    }
+
+    /// Takes an event out of the stream.
+    pub(crate) async fn lose(&self, sequence: u64) {
+        assert!(self.stream.delete_message(sequence).await.expect("it answers"));
     }
 
     /// All that is in the stream, in its order.

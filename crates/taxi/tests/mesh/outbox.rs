@@ -6,6 +6,7 @@ use proto::allocation::v1::allocation::State;
 use proto::dashboard::v1::{DrivingInfo, GetDrivingInfoRequest};
 use proto::payment::v1::payment::State as Payment;
 use rstest::rstest;
+use serde_json::Value;
 use testkit::{Backing, Mesh, eventually};
 use tonic::Response;
 
@@ -14,6 +15,9 @@ use crate::people::{Customer, Driver, SOON, dev, serve};
 
 /// How many events a ride is.
 pub(crate) const EVENTS: usize = 7;
+
+/// Sends everything again, or says how much that would be.
+const REPUBLISH: [&str; 4] = ["outbox", "republish", "--since", "1h"];
 
 /// A whole ride, until everybody has heard of its end.
 pub(crate) async fn ride(mesh: &Mesh, customer: &mut Customer) -> DrivingInfo {
@@ -51,7 +55,7 @@ pub(crate) fn histories(all: &[Stored]) -> BTreeMap<&str, Vec<(i64, &str)>> {
 /// How many events a command says it is about, by context.
 async fn counts(operator: &Operator, arguments: &[&str]) -> BTreeMap<String, u64> {
     let rows = operator.list(arguments).await;
-    let count = |row: &serde_json::Value| {
+    let count = |row: &Value| {
         let context = row["context"].as_str().expect("a name").to_owned();
         (context, row["events"].as_u64().expect("a number"))
     };
@@ -62,35 +66,52 @@ async fn counts(operator: &Operator, arguments: &[&str]) -> BTreeMap<String, u64
 #[case::sqlite(Backing::Sqlite)]
 #[case::postgres(Backing::Postgres)]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_stream_has_lost_is_sent_again(#[case] backing: Backing) {
+async fn what_the_stream_still_has_it_keeps_once(#[case] backing: Backing) {
     let mesh = dev(backing).await;
     let (operator, events) = (Operator::of(&mesh), Events::of(&mesh).await);
+    ride(&mesh, &mut Customer::new(&mesh, "C1").await).await;
+    let all = events.all().await;
+    assert_eq!(all.len(), EVENTS, "{all:?}");
+    let before = operator.list(&["outbox", "ls"]).await;
+
+    let again = counts(&operator, &REPUBLISH).await;
+    assert_eq!(again.values().sum::<u64>(), EVENTS as u64, "{again:?}");
+    let unchanged = operator.list(&["outbox", "ls"]).await;
+    let sent = |rows: &[Value]| rows.iter().map(|row| row["sent"].clone()).collect::<Vec<_>>();
+    assert_eq!(sent(&unchanged), sent(&before));
+
+    let apply = [&REPUBLISH[..], &["--apply"]].concat();
+    assert_eq!(counts(&operator, &apply).await, again);
+    all_sent(&operator).await;
+    assert_ne!(sent(&operator.list(&["outbox", "ls"]).await), sent(&before));
+    assert_eq!(events.all().await, all);
+}
+
+#[rstest]
+#[case::sqlite(Backing::Sqlite)]
+#[case::postgres(Backing::Postgres)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_stream_has_lost_is_sent_again_and_nothing_comes_of_it(#[case] backing: Backing) {
+    let mesh = dev(backing).await;
+    let operator = Operator::of(&mesh);
     let mut customer = Customer::new(&mesh, "C1").await;
     let before = ride(&mesh, &mut customer).await;
     let told = customer.messages().await;
+    let events = Events::of(&mesh).await;
     let all = events.all().await;
-    assert_eq!(all.len(), EVENTS, "{all:?}");
-
-    let republish = ["outbox", "republish", "--since", "1h"];
-    let again = counts(&operator, &republish).await;
-    assert_eq!(again.values().sum::<u64>(), EVENTS as u64, "{again:?}");
-    assert_eq!(operator.list(&["outbox", "ls", "--unsent"]).await, Vec::<serde_json::Value>::new());
-
-    let apply = [&republish[..], &["--apply"]].concat();
-    assert_eq!(counts(&operator, &apply).await, again);
-    sent(&operator).await;
-    assert_eq!(events.all().await, all, "nothing was lost: nothing is sent twice");
-
+    events.forgotten().await;
     for lost in &all[2..] {
-        assert!(events.stream.delete_message(lost.sequence).await.expect("it answers"));
+        events.lose(lost.sequence).await;
     }
-    assert_eq!(events.all().await.len(), 2);
-    assert_eq!(counts(&operator, &apply).await, again);
+    assert_eq!(events.all().await, all[..2]);
+
+    let apply = [&REPUBLISH[..], &["--apply"]].concat();
+    assert_eq!(counts(&operator, &apply).await.values().sum::<u64>(), EVENTS as u64);
     let restored = events.complete(EVENTS).await;
     assert_eq!(histories(&restored), histories(&all));
-    sent(&operator).await;
+    all_sent(&operator).await;
 
-    // All have heard everything once more, and nothing has come of it.
+    // What happens next is behind all that was sent again: so everybody has heard it once more.
     ride(&mesh, &mut Customer::new(&mesh, "C2").await).await;
     assert_eq!(events.all().await.len(), 2 * EVENTS);
     let name = before.name.replace("drivingInfos/", "allocations/");
@@ -101,7 +122,7 @@ async fn what_the_stream_has_lost_is_sent_again(#[case] backing: Backing) {
 }
 
 /// Waits until nothing is left to be sent.
-async fn sent(operator: &Operator) {
+async fn all_sent(operator: &Operator) {
     eventually(SOON, || async {
         let unsent = operator.list(&["outbox", "ls", "--unsent"]).await;
         if unsent.is_empty() { Ok(()) } else { Err(unsent) }
@@ -125,7 +146,7 @@ async fn the_outbox_shows_what_was_sent_and_what_was_not() {
     };
     assert_eq!(newest, &all[0]);
     let drivings = operator.list(&["outbox", "ls", "driving"]).await;
-    let kind = |row: &serde_json::Value| row["kind"].as_str().expect("a kind").to_owned();
+    let kind = |row: &Value| row["kind"].as_str().expect("a kind").to_owned();
     let kinds: Vec<String> = drivings.iter().rev().map(kind).collect();
     let names = ["Opened", "Approved", "Started", "Finished"];
     let expected = names.map(|name| format!("taxi.driving.v1.Driving{name}"));
@@ -141,7 +162,7 @@ async fn the_outbox_shows_what_was_sent_and_what_was_not() {
     assert!(table.stdout.starts_with("ID "), "{table:?}");
     assert!(table.stdout.contains("AllocationRequested"), "{table:?}");
     mesh.start_nats().await;
-    sent(&operator).await;
+    all_sent(&operator).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
