@@ -12,12 +12,11 @@ use proto::google::r#type::LatLng;
 use proto::r#type::v1::Place;
 use testkit::{AllocationClient, Bearer, CONTEXTS, DashboardClient, DrivingClient};
 use testkit::{Known, Mesh, Role};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
 use crate::Result;
 use crate::process::{cpu, cpu_with_children, resident_mb};
-use crate::report::Memory;
 use crate::stats::{Rounds, millis};
 
 /// Connections to each context; calls in flight share them, as in a gateway.
@@ -29,10 +28,13 @@ const IDLE: f64 = 0.10;
 const LOOK: Duration = Duration::from_millis(500);
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
+/// Resident memory of each context in MB.
+pub(crate) type Memory = BTreeMap<&'static str, f64>;
+
 /// A mesh and its citizens.
 pub(crate) struct City {
     pub(crate) mesh: Mesh,
-    postgres: u32,
+    pub(crate) postgres: u32,
     operator: Bearer,
     lines: BTreeMap<&'static str, Vec<Channel>>,
     customers: Arc<AtomicU64>,
@@ -62,9 +64,27 @@ impl Sub for Cpu {
 }
 
 impl City {
-    /// Starts everything.
-    pub(crate) async fn start(binary: &Path) -> Result<City> {
-        let mut mesh = Mesh::serve(binary).await;
+    /// Does something in a city of its own. Only one that has been well treated is held to its
+    /// promises when it ends.
+    pub(crate) async fn with<T>(
+        binary: &Path,
+        settings: &[(&str, &str, &str)],
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut City) -> Result<T>,
+    ) -> Result<T> {
+        eprintln!("starting a mesh of {}", binary.display());
+        let mut city = City::start(binary, settings).await?;
+        let done = timeout(limit, work(&mut city)).await;
+        let done = done.unwrap_or_else(|_| Err("it took far too long".into()));
+        if done.is_err() {
+            city.mesh.unchecked();
+        }
+        done
+    }
+
+    /// Starts everything, with further settings: (context, name, value).
+    async fn start(binary: &Path, settings: &[(&str, &str, &str)]) -> Result<City> {
+        let mut mesh = Mesh::serve_with(binary, settings).await;
         mesh.drains_within(SETTLE_LIMIT);
         let postgres = mesh.postgres().pid().ok_or("Postgres does not run")?;
         let operator = Bearer::new(&mesh.token(Role::Operator, "bench").await);
@@ -133,9 +153,9 @@ impl City {
         DashboardClient::new(self.known("dashboard", n, &self.operator))
     }
 
-    /// A client of driving for the n-th driver.
-    pub(crate) async fn driving(&self, n: usize) -> DrivingClient {
-        let driver = self.mesh.token(Role::Driver, &format!("bench-{n}")).await;
+    /// A client of driving for the n-th driver, by this name.
+    pub(crate) async fn driving(&self, n: usize, name: &str) -> DrivingClient {
+        let driver = self.mesh.token(Role::Driver, name).await;
         DrivingClient::new(self.known("driving", n, &Bearer::new(&driver)))
     }
 
@@ -145,20 +165,28 @@ impl City {
 
     /// Where customers come from.
     pub(crate) fn customers(&self) -> Customers {
-        Customers(self.customers.clone())
+        Customers { like: "bench".to_owned(), count: self.customers.clone() }
     }
 }
 
 /// New customers without end: each asks for one car.
 #[derive(Clone, Debug)]
-pub(crate) struct Customers(Arc<AtomicU64>);
+pub(crate) struct Customers {
+    like: String,
+    count: Arc<AtomicU64>,
+}
 
 impl Customers {
+    /// Customers whose names begin like this.
+    pub(crate) fn like(name: &str) -> Customers {
+        Customers { like: name.to_owned(), count: Arc::default() }
+    }
+
     /// What the next one asks for.
     pub(crate) fn next(&self) -> RequestAllocationRequest {
-        let n = self.0.fetch_add(1, Ordering::Relaxed);
+        let n = self.count.fetch_add(1, Ordering::Relaxed);
         let allocation = Allocation {
-            customer: format!("customers/bench-{n}"),
+            customer: format!("customers/{}-{n}", self.like),
             pickup: Some(pickup()),
             destination: Some(destination()),
             ..Allocation::default()

@@ -22,9 +22,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
+use crate::Result;
 use crate::city::{City, Customers};
 use crate::stats::{Latency, Rounds, due, per_second};
-use crate::{Options, Result};
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// A ride that takes longer has failed.
@@ -36,7 +36,7 @@ const PAYMENT_POLL: Duration = Duration::from_millis(20);
 /// From the request to the payment, in a closed loop.
 #[derive(Debug, Serialize)]
 pub(crate) struct Rides {
-    pub(crate) drivers: u32,
+    pub(crate) drivers: usize,
     pub(crate) per_second: Rounds,
     /// Of a whole ride.
     pub(crate) latency: Latency,
@@ -57,45 +57,47 @@ pub(crate) struct View {
     pub(crate) failed: usize,
 }
 
-/// Measures both.
-pub(crate) async fn measure(city: &City, options: &Options) -> Result<(Rides, View)> {
+/// So many drivers of a city.
+pub(crate) async fn drivers(city: &City, count: u32) -> Vec<Driver> {
     let mut drivers = Vec::new();
-    for n in 0..options.drivers as usize {
-        drivers.push(Driver::new(city, n).await);
+    for n in 0..count as usize {
+        drivers.push(Driver::new(city, n, &format!("bench-{n}"), city.customers()).await);
     }
-    let rides = rides(&mut drivers, options).await?;
-    city.settle().await?;
-    let view = view(&mut drivers, options).await?;
-    city.settle().await?;
-    Ok((rides, view))
+    drivers
 }
 
-async fn rides(drivers: &mut Vec<Driver>, options: &Options) -> Result<Rides> {
+/// Whole rides in a closed loop, several times.
+pub(crate) async fn closed(
+    drivers: &mut Vec<Driver>,
+    rounds: u32,
+    length: Duration,
+) -> Result<Rides> {
     eprintln!("rides: warming up");
+    let count = drivers.len();
     shift(drivers, Begin::AtOnce { until: Instant::now() + WARM_UP }).await?;
     let mut speeds = Vec::new();
     let mut all = Day::default();
-    for n in 1..=options.rounds {
-        let until = Instant::now() + options.round();
+    for n in 1..=rounds {
+        let until = Instant::now() + length;
         let day = shift(drivers, Begin::AtOnce { until }).await?;
         let in_time = day.rides.iter().filter(|ride| ride.end <= until).count();
-        speeds.push(per_second(in_time, options.round()));
+        speeds.push(per_second(in_time, length));
         all.rides.extend(day.rides);
         all.failed += day.failed;
-        eprintln!("rides: round {n} of {}", options.rounds);
+        eprintln!("rides: round {n} of {rounds}");
     }
     Ok(Rides {
-        drivers: options.drivers,
+        drivers: count,
         per_second: Rounds::of(speeds),
         latency: Latency::of(all.rides.iter().map(|ride| ride.end - ride.begin)),
         failed: all.failed,
     })
 }
 
-async fn view(drivers: &mut Vec<Driver>, options: &Options) -> Result<View> {
-    let length = options.round() * options.rounds;
-    eprintln!("dashboard: {} rides a second for {length:?}", options.rate);
-    let (start, rate) = (Instant::now(), options.rate);
+/// Rides in an open loop, and when the dashboard shows their end.
+pub(crate) async fn open(drivers: &mut Vec<Driver>, rate: u32, length: Duration) -> Result<View> {
+    eprintln!("dashboard: {rate} rides a second for {length:?}");
+    let start = Instant::now();
     let total = u64::from(rate) * length.as_secs();
     let day = shift(drivers, Begin::Due { start, rate, total, next: AtomicU64::new(0) }).await?;
     let last = day.rides.iter().map(|ride| ride.end).max().unwrap_or(start);
@@ -107,6 +109,13 @@ async fn view(drivers: &mut Vec<Driver>, options: &Options) -> Result<View> {
         since_due: Latency::of(day.rides.iter().map(|ride| ride.end - ride.begin)),
         failed: day.failed,
     })
+}
+
+/// One whole ride: a driver by this name drives a customer whose name begins like this.
+pub(crate) async fn one(city: &City, driver: &str, customer: &str) -> Result<()> {
+    let mut driver = Driver::new(city, 0, driver, Customers::like(customer)).await;
+    driver.ride(Instant::now(), &Begin::AtOnce { until: Instant::now() }).await?;
+    Ok(())
 }
 
 /// When rides begin, and when they end.
@@ -172,7 +181,7 @@ async fn shift(drivers: &mut Vec<Driver>, begin: Begin) -> Result<Day> {
 }
 
 /// A driver, and an operator who asks for cars and looks at the dashboard.
-struct Driver {
+pub(crate) struct Driver {
     allocation: AllocationClient,
     driving: DrivingClient,
     dashboard: DashboardClient,
@@ -180,12 +189,13 @@ struct Driver {
 }
 
 impl Driver {
-    async fn new(city: &City, n: usize) -> Driver {
+    /// The n-th, by this name, who drives these customers.
+    async fn new(city: &City, n: usize, name: &str, customers: Customers) -> Driver {
         Driver {
             allocation: city.allocation(n),
-            driving: city.driving(n).await,
+            driving: city.driving(n, name).await,
             dashboard: city.dashboard(n),
-            customers: city.customers(),
+            customers,
         }
     }
 

@@ -32,6 +32,7 @@ impl Rounds {
 pub(crate) struct Latency {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
 }
 
 impl Latency {
@@ -39,7 +40,8 @@ impl Latency {
     pub(crate) fn of(all: impl IntoIterator<Item = Duration>) -> Latency {
         let mut all: Vec<Duration> = all.into_iter().collect();
         all.sort_unstable();
-        Latency { p50_ms: millis(percentile(&all, 50)), p99_ms: millis(percentile(&all, 99)) }
+        let at = |percent| millis(percentile(&all, percent));
+        Latency { p50_ms: at(50), p99_ms: at(99), max_ms: at(100) }
     }
 }
 
@@ -85,9 +87,9 @@ mod tests {
     #[test]
     fn percentiles_are_values_that_occurred() {
         let hundred = Latency::of((1..=100).rev().map(Duration::from_millis));
-        assert_eq!(hundred, Latency { p50_ms: 50.0, p99_ms: 99.0 });
+        assert_eq!(hundred, Latency { p50_ms: 50.0, p99_ms: 99.0, max_ms: 100.0 });
         let few = Latency::of([1, 2, 300].map(Duration::from_millis));
-        assert_eq!(few, Latency { p50_ms: 2.0, p99_ms: 300.0 });
+        assert_eq!(few, Latency { p50_ms: 2.0, p99_ms: 300.0, max_ms: 300.0 });
         assert_eq!(Latency::of([]), Latency::default());
     }
 

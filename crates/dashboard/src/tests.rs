@@ -350,7 +350,7 @@ async fn poison_is_named_and_other_kinds_are_passed_over() {
 
 #[test]
 fn a_place_is_read_back_as_it_was_written() {
-    let location = Location { latitude: 37.618_606_283_111_404, longitude: 126.910_254_883_912_01 };
+    let location = Location { latitude: 37.618_606_283_111_404, longitude: 126.910_254_883_912 };
     let place = Place { address: "Misa".to_owned(), location: Some(location) };
     assert_eq!(place.to_string().parse::<Place>().expect("JSON"), place);
 }

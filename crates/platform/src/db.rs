@@ -1,5 +1,7 @@
 //! A context's own database: Postgres, or SQLite with one writer, behind the same code.
 
+mod patient;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,13 +12,15 @@ use kernel::Failure;
 use sea_orm::sqlx::Connection as _;
 use sea_orm::sqlx::sqlite::{SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, ExprTrait, RuntimeErr, SqlErr, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait, Value, sqlx,
+    ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, DbBackend, DbErr, ExprTrait,
+    RuntimeErr, SqlErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    Value, sqlx,
 };
 use sea_orm_migration::{MigratorTrait, SchemaManager};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+
+pub use self::patient::Patient;
 
 /// Where a context keeps its rows.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,8 +42,8 @@ fn default_connections() -> u32 {
 /// anyway, and the statements of few connections stay prepared.
 #[derive(Clone)]
 pub struct Db {
-    write: DatabaseConnection,
-    read: DatabaseConnection,
+    write: Patient,
+    read: Patient,
     refused: Arc<AtomicBool>,
 }
 
@@ -52,16 +56,16 @@ impl Db {
         let patience = Duration::from_secs(if sqlite { 5 } else { 3 });
         let write = Database::connect(options(config, writers, patience)).await?;
         let read = Database::connect(options(config, readers, patience)).await?;
-        Ok(Db { write, read, refused: Arc::default() })
+        Ok(Db { write: Patient(write), read: Patient(read), refused: Arc::default() })
     }
 
     /// For queries outside a transaction.
-    pub fn reader(&self) -> &DatabaseConnection {
+    pub fn reader(&self) -> &Patient {
         &self.read
     }
 
     /// For single statements that write.
-    pub fn writer(&self) -> &DatabaseConnection {
+    pub fn writer(&self) -> &Patient {
         &self.write
     }
 
@@ -84,8 +88,8 @@ impl Db {
 
     /// Brings the schema up to date; says which migrations it applied.
     pub async fn migrate<M: MigratorTrait>(&self) -> Result<Vec<String>, DbErr> {
-        let pending = M::get_pending_migrations(&self.write).await?;
-        M::up(&self.write, None).await?;
+        let pending = M::get_pending_migrations(&*self.write).await?;
+        M::up(&*self.write, None).await?;
         Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
     }
 
@@ -150,6 +154,7 @@ fn options(config: &DbConfig, connections: u32, patience: Duration) -> ConnectOp
         .acquire_timeout(patience)
         .test_before_acquire_if_idle_for(Duration::from_secs(1))
         .sqlx_logging(false)
+        .map_sqlx_postgres_pool_opts(patient::let_go)
         .map_sqlx_postgres_opts(|options| {
             // A replica that is frozen in the middle of a transaction must not freeze the others.
             options
@@ -275,4 +280,29 @@ fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
 /// Compares the column `id`, which every aggregate's table has.
 pub(crate) fn id_is(id: kernel::Uuid) -> sea_orm::sea_query::SimpleExpr {
     sea_orm::sea_query::Expr::col("id").eq(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_committed_after_sqlite_has_rolled_back_by_itself_is_on_record() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite://{}/test.db", dir.path().display());
+        let db = Db::connect(&DbConfig { url, max_connections: 1 }).await.expect("a URL");
+        let table = "CREATE TABLE t (n integer PRIMARY KEY); INSERT INTO t VALUES (1)";
+        db.writer().execute_unprepared(table).await.expect("made");
+        // The first one rolls back by itself, as SQLite does when its disk is full.
+        for insert in ["INSERT OR ROLLBACK INTO t VALUES (1)", "INSERT INTO t VALUES (1)"] {
+            let tx = db.begin().await.expect("begins");
+            tx.execute_unprepared(insert).await.expect_err("a conflict");
+        }
+        let tx = db.begin().await.expect("begins");
+        tx.execute_unprepared("INSERT INTO t VALUES (2)").await.expect("no conflict");
+        tx.commit().await.expect("committed");
+        let count = Statement::from_string(db.backend(), "SELECT count(*) FROM t");
+        let row = db.reader().query_one_raw(count).await.expect("counted").expect("a row");
+        assert_eq!(row.try_get_by_index::<i64>(0), Ok(2));
+    }
 }

@@ -9,13 +9,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
 
+use super::Options;
+use crate::Result;
 use crate::city::{City, Cpu, Customers};
 use crate::pgbench::{Pgbench, Transactions};
 use crate::stats::{Latency, Rounds, micros_each, per_second};
-use crate::{Options, Result};
 
 const WARM_UP: Duration = Duration::from_secs(2);
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
+/// With so many connections this machine's Postgres shares its commits well.
+const CLIENTS: u32 = 16;
+
 /// What those do who work on the events of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Others {
@@ -123,7 +127,7 @@ fn summary(
 /// What pgbench achieves for a while, and what that costs Postgres.
 async fn rival(city: &City, pgbench: &Pgbench, time: Duration) -> Result<(Transactions, Duration)> {
     let before = city.cpu()?;
-    let transactions = pgbench.run(time).await?;
+    let transactions = pgbench.run(time, CLIENTS).await?;
     Ok((transactions, (city.cpu()? - before).postgres))
 }
 
