@@ -33,7 +33,10 @@ impl View for DrivingInfos {
             }
         }
         rides.retain(|id, _| changed.contains(id));
-        save(tx, rides.into_values()).await.map_err(failure)
+        // In the order of the table, which costs the database less.
+        let mut rides: Vec<DrivingInfo> = rides.into_values().collect();
+        rides.sort_unstable_by_key(|ride| ride.id);
+        save(tx, rides).await.map_err(failure)
     }
 }
 
@@ -61,15 +64,12 @@ async fn load(
     Ok(rides.into_iter().map(|ride| (ride.id, ride)).collect())
 }
 
-async fn save(
-    db: &impl ConnectionTrait,
-    rides: impl ExactSizeIterator<Item = DrivingInfo>,
-) -> Result<(), DbErr> {
-    if rides.len() == 0 {
+async fn save(db: &impl ConnectionTrait, rides: Vec<DrivingInfo>) -> Result<(), DbErr> {
+    if rides.is_empty() {
         return Ok(());
     }
     let all_but_id = Column::iter().filter(|column| !matches!(column, Column::Id));
-    Entity::insert_many(rides.map(IntoActiveModel::into_active_model))
+    Entity::insert_many(rides.into_iter().map(IntoActiveModel::into_active_model))
         .on_conflict(OnConflict::column(Column::Id).update_columns(all_but_id).to_owned())
         .exec_without_returning(db)
         .await

@@ -202,6 +202,11 @@ impl<V: View> Projection<V> {
     }
 }
 
+/// A database that has vanished in the middle of a transaction must not stop the view for ever.
+async fn in_time<T>(work: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
+    tokio::time::timeout(Stalled::AFTER, work).await.unwrap_or_else(|_| Err(Stalled.into()))
+}
+
 /// A place in the stream, and when the broker stored what is there, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -260,17 +265,18 @@ impl<'a, V: View> Session<'a, V> {
                     {
                         return Ok(());
                     }
-                    self.retry_parked().await?;
+                    in_time(self.retry_parked()).await?;
                     if last_news.elapsed() < RENEWAL {
                         continue;
                     }
-                    if self.is_complete().await? {
+                    if in_time(self.is_complete()).await? {
                         last_news = Instant::now();
                     } else if last_news.elapsed() > Stalled::AFTER {
                         return Err(Stalled.into());
                     }
                 }
-                batch = batches.next() => {
+                // Otherwise the runtime ends a batch after a hundred or so messages.
+                batch = tokio::task::unconstrained(batches.next()) => {
                     let batch = batch.ok_or("the broker closed")?;
                     last_news = Instant::now();
                     let messages = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -278,7 +284,7 @@ impl<'a, V: View> Session<'a, V> {
                         // The stream may be another one by now.
                         return Ok(());
                     }
-                    self.take(&messages).await?;
+                    in_time(self.take(&messages)).await?;
                 }
             }
         }
