@@ -4,10 +4,12 @@
 mod bad_input;
 mod cancel;
 mod demo;
+mod disk;
 mod expiry;
 mod identity;
 mod metrics;
 mod operator;
+mod outage;
 mod outbox;
 mod parked;
 mod people;
