@@ -421,7 +421,8 @@ impl<'a, V: View> Session<'a, V> {
         let state = self.stream.get_info().await?.state;
         let end = Place {
             sequence: i64::try_from(state.last_sequence)?,
-            stored_at: i64::try_from(state.last_timestamp.unix_timestamp_nanos())?,
+            // An empty stream says the year 1, which is none.
+            stored_at: i64::try_from(state.last_timestamp.unix_timestamp_nanos()).unwrap_or(0),
         };
         for (shard, folded) in &self.checkpoints {
             let subjects = self.projection.broker.subjects_in(*shard);
