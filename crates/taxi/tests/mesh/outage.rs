@@ -152,7 +152,9 @@ async fn a_database_in_the_middle_of_rides(end: End, length: Duration) {
 
 /// Sends a signal to all processes of Postgres; first to their parent, so that there are no more.
 fn signal(postmaster: u32, name: &str) {
-    let script = r#"kill -s "$1" "$2" && kill -s "$1" $(cat "/proc/$2/task/$2/children")"#;
+    // A child that has ended meanwhile needs no signal.
+    let script = r#"kill -s "$1" "$2" || exit 1
+        for child in $(cat "/proc/$2/task/$2/children"); do kill -s "$1" "$child"; done; true"#;
     let status = std::process::Command::new("sh")
         .args(["-c", script, "signal", name, &postmaster.to_string()])
         .status();
