@@ -37,7 +37,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Outcome; 4] = [Outcome::Applied, Outcome::Known, Outcome::Parked, Outcome::Retried];
+    const ALL: [Outcome; 5] =
+        [Outcome::Applied, Outcome::Known, Outcome::Parked, Outcome::Retried, Outcome::Unreadable];
 
     fn as_str(self) -> &'static str {
         match self {
