@@ -276,6 +276,11 @@ mod tests {
         assert_eq!(&heard, b"held");
     }
 
+    /// Over a connection of its own, which may be reset before it is seen to be made.
+    async fn say_anew(proxy: &Proxy, words: &[u8]) -> io::Result<()> {
+        say(&mut TcpStream::connect(proxy.address()).await?, words).await
+    }
+
     #[tokio::test]
     async fn it_resets_refuses_and_heals() {
         let mut proxy = Proxy::start(echo().await).expect("starts");
@@ -284,8 +289,7 @@ mod tests {
 
         proxy.set(Fault::Reset);
         assert!(say(&mut stream, b"gone").await.is_err());
-        let mut fresh = TcpStream::connect(proxy.address()).await.expect("taken");
-        assert!(say(&mut fresh, b"gone").await.is_err());
+        assert!(say_anew(&proxy, b"gone").await.is_err());
 
         proxy.set(Fault::Refuse);
         let refused = TcpStream::connect(proxy.address()).await.expect_err("nobody is there");
@@ -301,8 +305,7 @@ mod tests {
         let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let mut proxy = Proxy::start(gone.local_addr().expect("bound")).expect("starts");
         drop(gone);
-        let mut stream = TcpStream::connect(proxy.address()).await.expect("taken");
-        assert!(say(&mut stream, b"nobody").await.is_err());
+        assert!(say_anew(&proxy, b"nobody").await.is_err());
         proxy.redirect(echo().await);
         let mut stream = TcpStream::connect(proxy.address()).await.expect("connects");
         say(&mut stream, b"moved").await.expect("passes");
