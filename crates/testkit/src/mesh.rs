@@ -169,8 +169,8 @@ impl Mesh {
         let postgres =
             orderly(Postgres::start(Durability::Durable).await.map_err(|error| chain(&error)));
         let databases = databases_in(&postgres).await;
-        let nats = orderly(broker(files.path(), None).await);
         let port = || orderly(free_port());
+        let nats = orderly(broker(files.path(), port()).await);
         // Fixed for the life of the mesh: a context comes back where its neighbours expect it.
         let grpc = CONTEXTS
             .into_iter()
@@ -404,7 +404,7 @@ impl Mesh {
     /// When it does not come up.
     pub async fn start_nats(&mut self) {
         self.nats = None;
-        self.nats = Some(orderly(broker(self.dir(), Some(self.nats_port)).await));
+        self.nats = Some(orderly(broker(self.dir(), self.nats_port).await));
     }
 
     /// The test parks events on purpose: as many are expected at the end, over all contexts.
@@ -608,12 +608,12 @@ pub fn nats_server_binary() -> Option<PathBuf> {
     here.ancestors().map(|dir| dir.join(".taxi/bin/nats-server")).find(|path| path.is_file())
 }
 
-async fn broker(dir: &Path, port: Option<u16>) -> Result<NatsServer, String> {
+async fn broker(dir: &Path, port: u16) -> Result<NatsServer, String> {
     let options = nats_server::Options {
         binary: nats_server_binary(),
         search: Vec::new(),
         store_dir: dir.join("nats"),
-        port,
+        port: Some(port),
     };
     NatsServer::start(options).await.map_err(|error| chain(&error))
 }

@@ -5,9 +5,11 @@
 
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use platform::nats_server::Leash;
@@ -195,7 +197,22 @@ pub(crate) fn signal(name: &str, target: &str) -> io::Result<()> {
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// A port that was free a moment ago.
+/// A port nobody else is given: its server may stop and come back there.
+///
+/// From 32768 up the kernel gives ports to whoever asks, outgoing connections too, so one that is let go
+/// there is soon somebody else's. Below, each is handed out once in this process, and processes begin
+/// at different places.
 pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static HANDED_OUT: AtomicU16 = AtomicU16::new(0);
+    let begin = std::process::id().wrapping_mul(97) % u32::from(COUNT);
+    let begin = u16::try_from(begin).unwrap_or_default();
+    for _ in 0..COUNT {
+        let port = FIRST + (begin + HANDED_OUT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "every port is in use"))
 }
