@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kernel::Rejection;
 use platform::auth::ServiceTokens;
-use platform::client::{CallPolicy, Unary, channel, unary};
+use platform::client::{CallPolicy, InvalidEndpoint, Unary, balanced, unary};
 use proto::payment::v1::payment::State;
 use proto::payment::v1::payment_service_client::PaymentServiceClient;
 use proto::payment::v1::{PayFeeRequest, Payment};
@@ -14,9 +14,6 @@ use tonic::Request;
 use crate::domain::{Charge, Fee};
 use crate::ports::Payments;
 
-/// The longest a call may take, whatever a use case allows.
-const POLICY: CallPolicy = CallPolicy { deadline: Duration::from_secs(5) };
-
 /// The payment context as a neighbour.
 pub struct PaymentClient {
     client: PaymentServiceClient<Unary>,
@@ -25,9 +22,13 @@ pub struct PaymentClient {
 impl PaymentClient {
     /// A client of the payment service at `host:port`, called in our own name. It connects when it
     /// is first used.
-    pub fn new(endpoint: &str, tokens: ServiceTokens) -> PaymentClient {
-        let client = PaymentServiceClient::new(unary(channel(endpoint), tokens, POLICY));
-        PaymentClient { client }
+    pub fn new(
+        endpoint: &str,
+        tokens: ServiceTokens,
+        pay_fee: CallPolicy,
+    ) -> Result<PaymentClient, InvalidEndpoint> {
+        let stack = unary("pay_fee", balanced(endpoint)?, tokens, pay_fee);
+        Ok(PaymentClient { client: PaymentServiceClient::new(stack) })
     }
 }
 
@@ -97,7 +98,8 @@ mod tests {
     #[tokio::test]
     async fn a_neighbour_that_cannot_be_reached_is_no_error() {
         let nobody = ServiceTokens::new("http://127.0.0.1:1", "driving", "");
-        let payments = PaymentClient::new("127.0.0.1:1", nobody);
+        let policy = CallPolicy::once(Duration::from_millis(500));
+        let payments = PaymentClient::new("127.0.0.1:1", nobody, policy).expect("an address");
         let fee = crate::tests::fee();
         let charge = payments.charge(&fee, Duration::from_millis(500)).await;
         assert_eq!(charge, Charge::Deferred(None));

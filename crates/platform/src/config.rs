@@ -44,6 +44,13 @@ const MASK: &str = "********";
 #[error("{0}")]
 pub struct ConfigError(String);
 
+impl ConfigError {
+    /// A value makes no sense, for a reason that only its reader knows.
+    pub fn new(sentence: impl Into<String>) -> ConfigError {
+        ConfigError(sentence.into())
+    }
+}
+
 /// A configuration, and where each of its values came from.
 #[derive(Clone, Debug)]
 pub struct Loaded<T> {

@@ -8,14 +8,17 @@
 //! | [`projection`] | events on their way in, for views with a checkpoint |
 //! | [`rebuild`] | a view folded once more beside the live one, compared, and put right |
 //! | [`server`], [`client`] | the gRPC stacks, each a list you can read |
+//! | [`breaker`] | who keeps failing is left alone for a moment |
 //! | [`status`] | the one table from kinds of rejection to gRPC and HTTP |
 //! | [`auth`], [`issuer`] | who calls; the development identity provider |
+//! | [`webhooks`] | plain HTTP from strangers: who signed it |
 //! | [`config`], [`telemetry`], [`shutdown`] | start strict, stop clean |
 //! | [`metrics`], [`backlog`] | what is counted, and what is measured when somebody collects it |
 //! | [`context`] | what the composition root hands to a context |
 
 pub mod auth;
 pub mod backlog;
+pub mod breaker;
 pub mod broker;
 pub mod call;
 pub mod client;
@@ -38,3 +41,4 @@ pub mod shutdown;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod webhooks;

@@ -5,21 +5,24 @@
 //! is counted where it happens, by a function of this module. What lies in tables and on the broker
 //! is measured when somebody collects: see [`crate::backlog`].
 //!
-//! Labels are names of contexts, consumers, views, leases and shards, and the words of [`Outcome`]
-//! and [`Reason`]: never an id, so that their number stays small. `docs/metrics.md` says what each
-//! one means and what to do about it.
+//! Labels are names of contexts, consumers, views, leases, shards and methods, and the words of
+//! [`Outcome`], [`Reason`], [`Retry`] and [`State`]: never an id, so that their number stays small.
+//! `docs/metrics.md` says what each one means and what to do about it.
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge, Meter, MeterProvider as _};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 use tokio::time::Instant;
+use tonic::Code;
 
+use crate::breaker::State;
 use crate::lease::RENEWAL;
+use crate::status::upper_snake;
 
 /// What became of an event that a consumer was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +149,85 @@ pub fn lease_changed(name: &str, held: bool) {
     }
 }
 
+/// A call of a neighbour's method, `package.Service/Method`, has ended for its caller.
+pub(crate) fn called(method: String, code: Code, took: Duration) {
+    let labels = [
+        KeyValue::new("rpc.system.name", "grpc"),
+        KeyValue::new("rpc.method", method),
+        KeyValue::new("rpc.response.status_code", upper_snake(code)),
+    ];
+    HOUSE.calls.record(took.as_secs_f64(), &labels);
+}
+
+/// Whether a call that deserved it was tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// It was.
+    Made,
+    /// The budget of its method was spent.
+    Denied,
+}
+
+impl Retry {
+    const ALL: [Retry; 2] = [Retry::Made, Retry::Denied];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Retry::Made => "made",
+            Retry::Denied => "denied",
+        }
+    }
+}
+
+/// Calls of this policy begin: their series start at zero.
+pub(crate) fn retries_start(name: &'static str) {
+    for outcome in Retry::ALL {
+        count_retries(name, outcome, 0);
+    }
+}
+
+/// A call of this policy would be tried again.
+pub(crate) fn retried(name: &'static str, outcome: Retry) {
+    count_retries(name, outcome, 1);
+}
+
+fn count_retries(name: &'static str, outcome: Retry, retries: u64) {
+    let labels = [KeyValue::new("name", name), KeyValue::new("outcome", outcome.as_str())];
+    HOUSE.retries.add(retries, &labels);
+}
+
+/// This breaker begins, closed: its series start at zero.
+pub(crate) fn breaker_starts(name: &'static str) {
+    show_breaker(name, State::Closed);
+    for to in State::ALL {
+        count_breaker_changes(name, to, 0);
+    }
+}
+
+/// This breaker is in another state now.
+pub(crate) fn breaker_changed(name: &'static str, to: State) {
+    show_breaker(name, to);
+    count_breaker_changes(name, to, 1);
+}
+
+fn show_breaker(name: &'static str, state: State) {
+    let shown = match state {
+        State::Closed => 0,
+        State::HalfOpen => 1,
+        State::Open => 2,
+    };
+    HOUSE.breakers.record(shown, &[KeyValue::new("name", name)]);
+}
+
+fn count_breaker_changes(name: &'static str, to: State, changes: u64) {
+    let labels = [KeyValue::new("name", name), KeyValue::new("to", to.as_str())];
+    HOUSE.breaker_changes.add(changes, &labels);
+}
+
+/// In seconds, as the conventions for `rpc.client.call.duration` have them.
+const CALL_BOUNDARIES: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
 /// What is measured when somebody collects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
@@ -223,6 +305,10 @@ struct House {
     rebuilds: Counter<u64>,
     folded: Counter<u64>,
     lease_changes: Counter<u64>,
+    calls: Histogram<f64>,
+    retries: Counter<u64>,
+    breakers: Gauge<u64>,
+    breaker_changes: Counter<u64>,
     /// Instruments live as long as it does.
     _provider: SdkMeterProvider,
 }
@@ -277,6 +363,27 @@ impl House {
                 "{change}",
                 "Times this process got or lost a lease",
             ),
+            calls: meter
+                .f64_histogram("rpc.client.call.duration")
+                .with_unit("s")
+                .with_description("Duration of calls to neighbours, retries included")
+                .with_boundaries(CALL_BOUNDARIES.to_vec())
+                .build(),
+            retries: counter(
+                "taxi.client.retries",
+                "{retry}",
+                "Calls to neighbours that deserved another attempt",
+            ),
+            breakers: meter
+                .u64_gauge("taxi.breaker.state")
+                .with_unit("{state}")
+                .with_description("0 closed, 1 half-open, 2 open")
+                .build(),
+            breaker_changes: counter(
+                "taxi.breaker.changes",
+                "{change}",
+                "Times a breaker changed its state",
+            ),
             _provider: provider,
         }
     }
@@ -328,123 +435,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    const PAGE: &str = include_str!("../../../docs/metrics.md");
-
-    fn reading(measure: Measure, labels: &[&'static str], value: f64) -> Reading {
-        let labels = labels.iter().map(|label| KeyValue::new(*label, "test")).collect();
-        Reading { measure, labels, value }
-    }
-
-    fn touch_everything() {
-        relay_starts("test");
-        consumer_starts("test");
-        view_starts("test");
-        held("test", 0, 0);
-        lease_changed("test", true);
-        let readings = Measure::ALL.map(|measure| match measure {
-            Measure::ConsumerPending | Measure::ConsumerUnacknowledged => {
-                reading(measure, &["consumer", "shard"], 1.0)
-            }
-            Measure::ViewAge => reading(measure, &["view", "shard"], 1.0),
-            _ => reading(measure, &["context"], 1.0),
-        });
-        measured("test", readings.to_vec());
-    }
-
-    /// Name, type and labels of each metric, as they are collected.
-    fn collected() -> BTreeSet<[String; 3]> {
-        let text = text().expect("text");
-        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-        let metric = |line: &str| {
-            let (name, kind) = line.split_once(' ').expect("a name and a type");
-            let start = format!("{name}{{");
-            let sample = text.lines().find_map(|line| line.strip_prefix(&start)).expect("a sample");
-            let labels = sample.split_once('}').expect("labels").0.split(',');
-            let mut labels: Vec<_> =
-                labels.map(|label| label.split('=').next().unwrap_or_default()).collect();
-            labels.sort_unstable();
-            [name, kind, &labels.join(", ")].map(str::to_owned)
-        };
-        types.map(metric).collect()
-    }
-
-    /// The same, as they are written down.
-    fn documented() -> BTreeSet<[String; 3]> {
-        let rows = PAGE.lines().filter(|line| line.starts_with("| `taxi_"));
-        let metric = |row: &str| {
-            let cells: Vec<String> = row.split('|').map(|cell| cell.replace('`', "")).collect();
-            let mut labels: Vec<_> = cells[3].split(',').map(str::trim).collect();
-            labels.sort_unstable();
-            [cells[1].trim(), cells[2].trim(), &labels.join(", ")].map(str::to_owned)
-        };
-        rows.map(metric).collect()
-    }
-
-    #[test]
-    fn the_page_and_the_source_are_equal() {
-        touch_everything();
-        assert_eq!(collected(), documented());
-        for word in Outcome::ALL.map(Outcome::as_str).iter().chain(&Reason::ALL.map(Reason::as_str))
-        {
-            assert!(PAGE.contains(&format!("`{word}`")), "{word} is not explained");
-        }
-    }
-
-    #[test]
-    fn what_is_not_measured_any_more_has_no_value() {
-        let sample = "taxi_outbox_unsent{context=\"gone\"}";
-        let labels = || vec![KeyValue::new("context", "gone")];
-        let unsent = Reading { measure: Measure::OutboxUnsent, labels: labels(), value: 7.0 };
-        measured("gone", vec![unsent]);
-        let text = || super::text().expect("text");
-        assert!(text().contains(&format!("{sample} 7\n")), "{}", text());
-        measured("gone", Vec::new());
-        assert!(!text().contains(sample), "{}", text());
-    }
-
-    #[test]
-    fn only_a_change_of_a_lease_counts() {
-        for held in [false, true, true, false, true] {
-            lease_changed("moving", held);
-        }
-        let text = text().expect("text");
-        for line in [
-            "taxi_leases_held{name=\"moving\"} 1",
-            "taxi_lease_changes_total{name=\"moving\",to=\"held\"} 2",
-            "taxi_lease_changes_total{name=\"moving\",to=\"lost\"} 1",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_that_is_not_renewed_lapses() {
-        let shown = |value| {
-            let line = format!("taxi_leases_held{{name=\"forgotten\"}} {value}");
-            text().expect("text").lines().any(|found| found == line)
-        };
-        lease_changed("forgotten", true);
-        tokio::time::advance(LAPSE / 2).await;
-        assert!(shown(1));
-        tokio::time::advance(LAPSE / 2).await;
-        assert!(shown(0));
-    }
-
-    #[test]
-    fn series_start_at_zero() {
-        consumer_starts("quiet");
-        lease_changed("quiet", true);
-        let text = text().expect("text");
-        for line in [
-            "taxi_consumer_handled_total{consumer=\"quiet\",outcome=\"parked\"} 0",
-            "taxi_lease_changes_total{name=\"quiet\",to=\"lost\"} 0",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
-        }
-    }
-}
+mod tests;

@@ -77,6 +77,18 @@ pub fn http_status_of(code: Code) -> u16 {
     }
 }
 
+/// The name of a code as gRPC writes it, such as `NOT_FOUND`.
+pub(crate) fn upper_snake(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
 /// What a caller sees of a failure: `.map_err(status)` at the edge of every handler.
 pub fn status(failure: impl Into<Failure>) -> Status {
     match failure.into() {

@@ -1,0 +1,87 @@
+//! What a call looks like from outside: spans, a place in the trace, and a measurement.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Service, ServiceExt as _};
+use tracing::Instrument as _;
+
+use super::around::Middleware;
+use super::retry::PREVIOUS_ATTEMPTS;
+use crate::metrics;
+use crate::telemetry::{Trace, current_traceparent};
+
+/// Measures the call as its caller sees it, and hands out every status as the answer it is.
+#[derive(Clone, Copy)]
+pub(super) struct Observed;
+
+impl<S> Middleware<Request<Body>, S> for Observed
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Status> + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+
+    async fn handle(self, request: Request<Body>, inner: S) -> Result<Response<Body>, Infallible> {
+        let mut measured = Measured::start(request.uri().path());
+        let trace = Trace::follow(current_traceparent().as_deref());
+        let span = tracing::info_span!("call", rpc.method = measured.method, trace_id = trace.id());
+        let outcome = trace.scope(inner.oneshot(request).instrument(span)).await;
+        measured.code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        Ok(outcome.unwrap_or_else(Status::into_http))
+    }
+}
+
+/// A call that is measured when it ends, be it that its caller hangs up.
+struct Measured {
+    method: String,
+    start: Instant,
+    code: Code,
+}
+
+impl Measured {
+    fn start(path: &str) -> Measured {
+        let method = path.trim_start_matches('/').to_owned();
+        Measured { method, start: Instant::now(), code: Code::Cancelled }
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        let method = std::mem::take(&mut self.method);
+        metrics::called(method, self.code, self.start.elapsed());
+    }
+}
+
+/// Gives each attempt a span of its own, in the log and in the trace.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt;
+
+impl<S> Middleware<Request<Bytes>, S> for Attempt
+where
+    S: Service<Request<Bytes>, Response = Response<Body>, Error = Status> + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Status;
+
+    async fn handle(self, request: Request<Bytes>, inner: S) -> Result<Response<Body>, Status> {
+        let trace = Trace::follow(current_traceparent().as_deref());
+        let before = request.headers().get(PREVIOUS_ATTEMPTS).map(HeaderValue::to_str);
+        let before = before.and_then(Result::ok).unwrap_or("0");
+        let span = tracing::info_span!("attempt", before);
+        let attempt = async {
+            let outcome = inner.oneshot(request).await;
+            if let Err(status) = &outcome {
+                tracing::debug!(code = ?status.code(), message = status.message(), "failed");
+            }
+            outcome
+        };
+        trace.scope(attempt.instrument(span)).await
+    }
+}

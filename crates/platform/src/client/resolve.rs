@@ -1,0 +1,167 @@
+//! The channel to a neighbour by its name: behind the name there may be several addresses (a
+//! headless service of Kubernetes), and they come and go.
+//!
+//! The name is resolved again and again. New addresses are called from then on, those that are gone
+//! are not; while a resolution fails or finds nothing, the last addresses that were known stay.
+//! Calls go to a random address of those that can be connected to.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use http::{Request, Response, Uri};
+use tokio::net::lookup_host;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tonic::body::Body;
+use tonic::transport::channel::Change;
+use tonic::transport::{Channel, Endpoint};
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Layer as _, ServiceExt as _};
+
+use super::around::{Around, Middleware};
+use super::{InvalidEndpoint, endpoint, tuned};
+
+/// How often a name is resolved,
+const PERIOD: Duration = Duration::from_secs(5);
+/// and how often while nothing is behind it.
+const PERIOD_WITHOUT: Duration = Duration::from_secs(1);
+/// How long a resolution may take.
+const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// Changes that nobody has looked at: the channel does when it is called.
+const CHANGES: usize = 256;
+
+const NOBODY: &str = "no address is behind the name";
+
+/// A channel to all addresses behind a name.
+pub type Balanced = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+/// A channel to all addresses behind a name, `host:port` or `http://host:port`. Nobody has to be up
+/// before anybody else: while there is no address, calls are `UNAVAILABLE` at once.
+pub fn balanced(address: &str) -> Result<Balanced, InvalidEndpoint> {
+    let uri = endpoint(address)?.uri().clone();
+    let name = uri.authority().map(ToString::to_string).unwrap_or_default();
+    Ok(follow(uri, Dns(name), PERIOD))
+}
+
+/// Tells the addresses behind a name.
+pub(super) trait Resolve: Send + Sync + 'static {
+    fn resolve(&self) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+}
+
+/// The operating system's resolver, for `host:port`.
+struct Dns(String);
+
+impl Resolve for Dns {
+    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        Ok(lookup_host(&self.0).await?.collect())
+    }
+}
+
+/// A channel that follows a resolver. `origin` is what the neighbour is called by.
+pub(super) fn follow(origin: Uri, resolver: impl Resolve, period: Duration) -> Balanced {
+    let (channel, changes) = Channel::balance_channel(CHANGES);
+    let (tell, known) = watch::channel(Known::NotYet);
+    tokio::spawn(
+        Follower { origin, changes, tell, present: BTreeSet::new() }.run(resolver, period),
+    );
+    BoxCloneSyncService::new(Around(WithAddress(known)).layer(channel))
+}
+
+/// What is known of the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    NotYet,
+    None,
+    Some,
+}
+
+/// Keeps the channel's addresses those behind the name.
+struct Follower {
+    origin: Uri,
+    changes: mpsc::Sender<Change<SocketAddr, Endpoint>>,
+    tell: watch::Sender<Known>,
+    present: BTreeSet<SocketAddr>,
+}
+
+impl Follower {
+    /// Goes on for as long as there is a channel.
+    async fn run(mut self, resolver: impl Resolve, period: Duration) {
+        let channel = self.changes.clone();
+        let follow = async {
+            let mut well = true;
+            loop {
+                let resolved = timeout(RESOLUTION_TIMEOUT, resolver.resolve()).map(|it| it?).await;
+                let found = resolved.and_then(somebody);
+                if let Err(error) = &found
+                    && well
+                {
+                    tracing::warn!(name = %self.origin, %error, "a name is not resolved");
+                }
+                well = found.is_ok();
+                if let Ok(found) = found {
+                    self.follow(found).await;
+                }
+                let nothing = self.present.is_empty();
+                self.tell.send_replace(if nothing { Known::None } else { Known::Some });
+                sleep(if nothing { period.min(PERIOD_WITHOUT) } else { period }).await;
+            }
+        };
+        tokio::select! {
+            () = follow => {}
+            () = channel.closed() => {}
+        }
+    }
+
+    /// First what is new, so that there is always somebody to call.
+    async fn follow(&mut self, found: BTreeSet<SocketAddr>) {
+        for address in found.difference(&self.present) {
+            if let Some(endpoint) = self.endpoint(*address) {
+                tracing::debug!(name = %self.origin, %address, "a new address");
+                self.changes.send(Change::Insert(*address, endpoint)).await.ok();
+            }
+        }
+        for address in self.present.difference(&found) {
+            tracing::debug!(name = %self.origin, %address, "an address is gone");
+            self.changes.send(Change::Remove(*address)).await.ok();
+        }
+        self.present = found;
+    }
+
+    fn endpoint(&self, address: SocketAddr) -> Option<Endpoint> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+        Some(tuned(endpoint).origin(self.origin.clone()))
+    }
+}
+
+fn somebody(found: Vec<SocketAddr>) -> io::Result<BTreeSet<SocketAddr>> {
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, NOBODY));
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Waits until the name has been resolved, and refuses while nothing is behind it: the channel would
+/// wait for ever.
+#[derive(Clone)]
+struct WithAddress(watch::Receiver<Known>);
+
+impl Middleware<Request<Body>, Channel> for WithAddress {
+    type Response = Response<Body>;
+    type Error = BoxError;
+
+    async fn handle(
+        mut self,
+        request: Request<Body>,
+        channel: Channel,
+    ) -> Result<Response<Body>, BoxError> {
+        match *self.0.wait_for(|known| *known != Known::NotYet).await? {
+            Known::Some => {}
+            Known::NotYet | Known::None => return Err(NOBODY.into()),
+        }
+        Ok(channel.oneshot(request).await?)
+    }
+}
