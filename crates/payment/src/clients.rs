@@ -1,35 +1,49 @@
-//! The payment provider over HTTP: `POST /v1/charges`, and what an answer means for the fee.
+//! The payment provider over HTTP, and what its answers mean for the money.
 //!
-//! | the provider | the fee |
-//! |---|---|
-//! | answers with our charge, approved | is taken |
-//! | answers with our charge, declined | is refused |
-//! | cannot be reached; 429, 503; any other 4xx | is not taken by this attempt |
-//! | is silent, cuts the connection, answers with anything else | may have been taken |
+//! | the provider | a charge | a look-up | a refund |
+//! |---|---|---|---|
+//! | answers with ours, approved | is taken | was taken | is made |
+//! | answers with ours, declined | is refused | was refused | |
+//! | cannot be reached; 429, 503 | is not taken by this attempt | says nothing | is to be asked for again |
+//! | 400, 422 with its reason | is not taken by this attempt | says nothing | is refused |
+//! | 404 with its reason | is not taken by this attempt | there is none | is refused |
+//! | any other 4xx, or without a reason, but 408 and 409 | is not taken by this attempt | says nothing | is to be asked for again |
+//! | is silent, cuts the connection, answers with anything else | may be taken | says nothing | is to be asked for again |
 //!
 //! Only what is certain counts as not taken. A refusal under the key of another amount (409) and a
 //! request the provider gave up on (408) are not certain.
+//!
+//! Around it is a circuit breaker: a provider that hangs must not cost every ride its timeout. While
+//! it is open nobody is asked, so a charge is not taken, and all else is not known. Only what the
+//! provider fails to do opens it: a charge that it declines does not, nor does our own impatience.
 
-use std::error::Error;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
+use platform::breaker::{Breaker, BreakerConfig};
 use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::ports::{Charge, Provider, Verdict};
+use crate::ports::{Charge, Provider, Refund, RefundVerdict, Verdict};
 
 const CURRENCY: &str = "KRW";
+/// Silence for less than this is not held against the provider: we were in a hurry.
+const FAIR_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The provider at one address.
-pub(crate) struct HttpProvider {
+/// The provider at one address. Its interface is described in `docs/provider-api.md`.
+pub struct HttpProvider {
     http: Client,
     charges: String,
+    breaker: Breaker,
 }
 
 impl HttpProvider {
     /// The provider at this base address.
-    pub(crate) fn new(url: &str) -> HttpProvider {
+    pub fn new(url: &str) -> HttpProvider {
         // A redirected POST would become a GET, and its answer nobody's charge.
         let builder = Client::builder().redirect(Policy::none());
         // Nobody's proxy knows our loopback.
@@ -38,112 +52,248 @@ impl HttpProvider {
             true => builder.no_proxy(),
             false => builder,
         };
-        let charges = format!("{}/v1/charges", url.trim_end_matches('/'));
-        HttpProvider { http: builder.build().unwrap_or_default(), charges }
+        HttpProvider {
+            http: builder.build().unwrap_or_default(),
+            charges: format!("{}/v1/charges", url.trim_end_matches('/')),
+            breaker: Breaker::new("provider", BreakerConfig::default()),
+        }
     }
 
-    async fn post(&self, charge: &Charge, patience: Duration) -> Result<Answer, Trouble> {
-        let wish = Wish {
+    /// Asks, unless the breaker is open, and tells the breaker what came of it.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        patience: Duration,
+    ) -> Result<T, Trouble> {
+        let permit = self.breaker.admit().map_err(|_open| Trouble::Open)?;
+        let answer = exchange(request.timeout(patience)).await;
+        match &answer {
+            Err(trouble) if trouble.is_silence() && patience < FAIR_PATIENCE => drop(permit),
+            Err(trouble) if trouble.is_the_providers() => permit.failed(),
+            _ => permit.succeeded(),
+        }
+        answer
+    }
+
+    async fn post_charge(&self, charge: &Charge, patience: Duration) -> Result<Verdict, Trouble> {
+        let wish = ChargeWish {
             amount: charge.amount.as_won(),
             currency: CURRENCY,
             customer: charge.customer.to_string(),
             driving: charge.driving.to_string(),
         };
-        let response = self
+        let request =
+            self.http.post(&self.charges).header("Idempotency-Key", charge.key.to_string());
+        self.ask::<ChargeAnswer>(request.json(&wish), patience).await?.verdict(charge)
+    }
+
+    async fn get_charge(&self, charge: &Charge, patience: Duration) -> Result<Verdict, Trouble> {
+        let request = self.http.get(format!("{}/{}", self.charges, charge.key));
+        self.ask::<ChargeAnswer>(request, patience).await?.verdict(charge)
+    }
+
+    async fn post_refund(&self, refund: &Refund, patience: Duration) -> Result<(), Trouble> {
+        let wish = RefundWish { amount: refund.amount.as_won(), currency: CURRENCY };
+        let request = self
             .http
-            .post(&self.charges)
-            .header("Idempotency-Key", charge.key.to_string())
-            .timeout(patience)
-            .json(&wish)
-            .send()
-            .await?;
-        match response.status() {
-            status if status.is_success() => Ok(response.json().await?),
-            status => Err(Trouble::Status(status)),
-        }
+            .post(format!("{}/{}/refunds", self.charges, refund.charge))
+            .header("Idempotency-Key", refund.key.to_string());
+        self.ask::<RefundAnswer>(request.json(&wish), patience).await?.require(refund)
     }
 }
 
 #[async_trait::async_trait]
 impl Provider for HttpProvider {
     async fn charge(&self, charge: &Charge, patience: Duration) -> Verdict {
-        let answer = self.post(charge, patience).await;
-        answer.and_then(|answer| answer.verdict(charge)).unwrap_or_else(|trouble| {
-            let error: &(dyn Error + 'static) = &trouble;
-            tracing::warn!(driving = %charge.driving, error, "no verdict from the provider");
-            trouble.verdict()
+        self.post_charge(charge, patience).await.unwrap_or_else(|trouble| {
+            trouble.log("charge", &charge.key);
+            match trouble.has_done_nothing() {
+                true => Verdict::NotCharged,
+                false => Verdict::Unknown,
+            }
         })
+    }
+
+    async fn look_up(&self, charge: &Charge, patience: Duration) -> Verdict {
+        match self.get_charge(charge, patience).await {
+            Ok(verdict) => verdict,
+            Err(Trouble::Status(StatusCode::NOT_FOUND, Some(_))) => Verdict::NotCharged,
+            Err(trouble) => {
+                trouble.log("look-up", &charge.key);
+                Verdict::Unknown
+            }
+        }
+    }
+
+    async fn refund(&self, refund: &Refund, patience: Duration) -> RefundVerdict {
+        match self.post_refund(refund, patience).await {
+            Ok(()) => RefundVerdict::Refunded,
+            // In the provider's own words: a refusal without may be that of somebody on the way, and
+            // an earlier request may have been heard.
+            Err(Trouble::Status(
+                StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY,
+                Some(reason),
+            )) => RefundVerdict::Refused { reason },
+            Err(trouble) => {
+                trouble.log("refund", &refund.key);
+                RefundVerdict::Unknown
+            }
+        }
     }
 }
 
-/// What we ask for.
+/// One request and its whole answer.
+async fn exchange<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Trouble> {
+    let response = request.send().await?;
+    let status = response.status();
+    let body = response.bytes().await?;
+    match status.is_success() {
+        true => Ok(serde_json::from_slice(&body)?),
+        false => Err(Trouble::Status(status, reason(&body))),
+    }
+}
+
+/// Why the provider refuses, in its words, if these are its words.
+fn reason(body: &[u8]) -> Option<String> {
+    let refusal = serde_json::from_slice::<Refusal>(body).ok()?;
+    Some(readable(&refusal.error))
+}
+
+/// The charge we ask for.
 #[derive(Serialize)]
-struct Wish {
+struct ChargeWish {
     amount: i64,
     currency: &'static str,
     customer: String,
     driving: String,
 }
 
-/// What the provider answers.
+/// The charge the provider answers with.
 #[derive(Deserialize)]
-struct Answer {
+struct ChargeAnswer {
     id: String,
     idempotency_key: String,
     amount: i64,
     currency: String,
-    status: Status,
+    status: ChargeStatus,
     decline_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+enum ChargeStatus {
     Approved,
     Declined,
 }
 
-impl Answer {
+impl ChargeAnswer {
     /// What it means, if it is about our charge.
     fn verdict(self, charge: &Charge) -> Result<Verdict, Trouble> {
-        let Answer { id, idempotency_key: key, amount, currency, .. } = self;
         let ours = (charge.key.to_string(), charge.amount.as_won(), CURRENCY);
-        if (key.as_str(), amount, currency.as_str()) != (ours.0.as_str(), ours.1, ours.2) {
-            return Err(Trouble::AnotherCharge { id, key, amount, currency });
+        let theirs = (self.idempotency_key, self.amount, self.currency.as_str());
+        if theirs != ours {
+            return Err(Trouble::another(&self.id, &theirs.0, self.amount, &self.currency));
         }
         Ok(match self.status {
-            Status::Approved => Verdict::Approved { reference: readable(&id) },
-            Status::Declined => {
+            ChargeStatus::Approved => Verdict::Approved { reference: readable(&self.id) },
+            ChargeStatus::Declined => {
                 Verdict::Declined { reason: readable(&self.decline_reason.unwrap_or_default()) }
             }
         })
     }
 }
 
-/// Why there is no answer about our charge.
+/// The refund we ask for.
+#[derive(Serialize)]
+struct RefundWish {
+    amount: i64,
+    currency: &'static str,
+}
+
+/// The refund the provider answers with.
+#[derive(Deserialize)]
+struct RefundAnswer {
+    id: String,
+    idempotency_key: String,
+    charge: String,
+    amount: i64,
+    currency: String,
+}
+
+impl RefundAnswer {
+    /// It has to be about our refund.
+    fn require(self, refund: &Refund) -> Result<(), Trouble> {
+        let ours = (refund.key.to_string(), refund.charge.to_string(), refund.amount.as_won());
+        let theirs = (self.idempotency_key, self.charge, self.amount);
+        match theirs == ours && self.currency == CURRENCY {
+            true => Ok(()),
+            false => Err(Trouble::another(&self.id, &theirs.0, self.amount, &self.currency)),
+        }
+    }
+}
+
+/// What every refusal looks like.
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+/// Why there is no answer about what we asked for.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
+    #[error("the provider was not asked: it has failed too often of late")]
+    Open,
     #[error("the exchange failed")]
     Exchange(#[from] reqwest::Error),
-    #[error("the provider answered {0}")]
-    Status(StatusCode),
-    #[error("the provider answered with charge {id} of {amount} {currency} under key {key}")]
-    AnotherCharge { id: String, key: String, amount: i64, currency: String },
+    #[error("the provider answered {0}: {why}", why = .1.as_deref().unwrap_or("without a word"))]
+    Status(StatusCode, Option<String>),
+    #[error("the provider's answer cannot be read")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the provider answered with {0}, which we did not ask for")]
+    Another(String),
 }
 
 impl Trouble {
-    fn verdict(&self) -> Verdict {
+    fn another(id: &str, key: &str, amount: i64, currency: &str) -> Trouble {
+        Trouble::Another(readable(&format!("{id} of {amount} {currency} under key {key}")))
+    }
+
+    /// Whether it is certain that the request has had no effect.
+    fn has_done_nothing(&self) -> bool {
         match self {
+            Trouble::Open => true,
             // Nothing was sent.
-            Trouble::Exchange(error) if error.is_connect() || error.is_builder() => {
-                Verdict::NotCharged
+            Trouble::Exchange(error) => error.is_connect() || error.is_builder(),
+            Trouble::Status(StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT, _) => false,
+            Trouble::Status(status, _) => {
+                status.is_client_error() || *status == StatusCode::SERVICE_UNAVAILABLE
             }
-            Trouble::Status(StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT) => Verdict::Unknown,
-            Trouble::Status(StatusCode::SERVICE_UNAVAILABLE) => Verdict::NotCharged,
-            Trouble::Status(status) if status.is_client_error() => Verdict::NotCharged,
-            Trouble::Exchange(_) | Trouble::Status(_) | Trouble::AnotherCharge { .. } => {
-                Verdict::Unknown
+            Trouble::Unreadable(_) | Trouble::Another(_) => false,
+        }
+    }
+
+    /// Whether there was no answer in time.
+    fn is_silence(&self) -> bool {
+        matches!(self, Trouble::Exchange(error) if error.is_timeout())
+    }
+
+    /// Whether the provider has failed: evidence for the breaker.
+    fn is_the_providers(&self) -> bool {
+        match self {
+            Trouble::Exchange(error) => !error.is_builder(),
+            Trouble::Status(status, _) => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
             }
+            Trouble::Open | Trouble::Unreadable(_) | Trouble::Another(_) => false,
+        }
+    }
+
+    fn log(&self, what: &'static str, key: &kernel::Uuid) {
+        let error: &(dyn std::error::Error + 'static) = self;
+        match self {
+            // Said when it opened.
+            Trouble::Open => tracing::debug!(what, %key, error, "no verdict from the provider"),
+            _ => tracing::warn!(what, %key, error, "no verdict from the provider"),
         }
     }
 }
@@ -151,162 +301,4 @@ impl Trouble {
 /// What a provider writes may be anything; what we keep of it is a line that every database takes.
 fn readable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::extract::Request;
-    use axum::http::HeaderMap;
-    use axum::response::{IntoResponse, Redirect, Response};
-    use axum::routing::{get, post};
-    use axum::{Json, Router};
-    use kernel::{CustomerId, DrivingId, Money, Uuid};
-    use serde_json::{Value, json};
-    use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(20);
-    const SOON: Duration = Duration::from_millis(50);
-    const KEY: Uuid = Uuid::from_u128(7);
-
-    fn charge() -> Charge {
-        Charge {
-            key: KEY,
-            amount: Money::won(3000),
-            customer: CustomerId::from_subject("C1"),
-            driving: DrivingId(Uuid::from_u128(2)),
-        }
-    }
-
-    async fn listener() -> (TcpListener, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        (listener, format!("http://{address}"))
-    }
-
-    /// What a charge comes to at a provider like this.
-    async fn charged_at(provider: Router, patience: Duration) -> Verdict {
-        let (listener, url) = listener().await;
-        let server = tokio::spawn(async { axum::serve(listener, provider).await });
-        let verdict = HttpProvider::new(&url).charge(&charge(), patience).await;
-        server.abort();
-        verdict
-    }
-
-    /// What a charge comes to when it is answered with this.
-    async fn answered(answer: impl IntoResponse + Clone + Send + Sync + 'static) -> Verdict {
-        let charges = post(async move || answer);
-        charged_at(Router::new().route("/v1/charges", charges), PATIENCE).await
-    }
-
-    fn approved() -> Value {
-        json!({
-            "id": "ch_1", "idempotency_key": KEY.to_string(), "amount": 3000, "currency": "KRW",
-            "status": "approved", "decline_reason": null,
-        })
-    }
-
-    fn with(field: &str, value: Value) -> Json<Value> {
-        let mut answer = approved();
-        answer[field] = value;
-        Json(answer)
-    }
-
-    #[tokio::test]
-    async fn an_approved_charge_is_taken() {
-        async fn charges(headers: HeaderMap, Json(wish): Json<Value>) -> Response {
-            let key = headers.get("idempotency-key").expect("a key").to_str().expect("text");
-            let driving = DrivingId(Uuid::from_u128(2)).to_string();
-            let fee = json!({
-                "amount": 3000, "currency": "KRW", "customer": "customers/C1", "driving": driving,
-            });
-            assert_eq!((key, wish), (KEY.to_string().as_str(), fee));
-            Json(approved()).into_response()
-        }
-        let provider = Router::new().route("/v1/charges", post(charges));
-        let reference = "ch_1".to_owned();
-        assert_eq!(charged_at(provider, PATIENCE).await, Verdict::Approved { reference });
-    }
-
-    #[tokio::test]
-    async fn a_declined_charge_is_refused() {
-        let mut answer = approved();
-        answer["status"] = "declined".into();
-        answer["decline_reason"] = "insufficient_funds".into();
-        let reason = "insufficient_funds".to_owned();
-        assert_eq!(answered(Json(answer)).await, Verdict::Declined { reason });
-        let declined = answered(with("status", "declined".into())).await;
-        assert_eq!(declined, Verdict::Declined { reason: String::new() });
-    }
-
-    #[tokio::test]
-    async fn a_status_says_whether_it_is_certain() {
-        for (status, verdict) in [
-            (429, Verdict::NotCharged),
-            (503, Verdict::NotCharged),
-            (400, Verdict::NotCharged),
-            (401, Verdict::NotCharged),
-            (500, Verdict::Unknown),
-            (502, Verdict::Unknown),
-            (504, Verdict::Unknown),
-            (408, Verdict::Unknown),
-            (409, Verdict::Unknown),
-        ] {
-            let status = StatusCode::from_u16(status).expect("a status");
-            assert_eq!(answered(status).await, verdict, "{status}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_is_not_about_our_charge_says_nothing() {
-        for answer in [
-            with("amount", 3001.into()),
-            with("currency", "USD".into()),
-            with("idempotency_key", Uuid::nil().to_string().into()),
-            with("status", "pending".into()),
-            with("id", Value::Null),
-        ] {
-            assert_eq!(answered(answer.clone()).await, Verdict::Unknown, "{}", answer.0);
-        }
-        assert_eq!(answered("approved").await, Verdict::Unknown);
-    }
-
-    #[tokio::test]
-    async fn a_redirect_is_not_followed() {
-        let provider = Router::new()
-            .route("/v1/charges", post(async || Redirect::to("/elsewhere")))
-            .route("/elsewhere", get(async || Json(approved())));
-        assert_eq!(charged_at(provider, PATIENCE).await, Verdict::Unknown);
-    }
-
-    #[tokio::test]
-    async fn silence_is_no_answer() {
-        let never = post(async |_: Request| std::future::pending::<StatusCode>().await);
-        let provider = Router::new().route("/v1/charges", never);
-        assert_eq!(charged_at(provider, SOON).await, Verdict::Unknown);
-    }
-
-    #[tokio::test]
-    async fn a_connection_cut_after_sending_is_no_answer() {
-        let (listener, url) = listener().await;
-        let cut = async {
-            let (mut connection, _) = listener.accept().await.expect("a connection");
-            connection.read_exact(&mut [0; 16]).await.expect("a request");
-        };
-        let (provider, charge) = (HttpProvider::new(&url), charge());
-        let (verdict, ()) = tokio::join!(provider.charge(&charge, PATIENCE), cut);
-        assert_eq!(verdict, Verdict::Unknown);
-    }
-
-    #[tokio::test]
-    async fn a_provider_that_cannot_be_reached_has_not_charged() {
-        let (listener, url) = listener().await;
-        drop(listener);
-        for url in [url.as_str(), ""] {
-            let verdict = HttpProvider::new(url).charge(&charge(), PATIENCE).await;
-            assert_eq!(verdict, Verdict::NotCharged, "{url}");
-        }
-    }
 }

@@ -1,10 +1,16 @@
-//! The payment: the fee of one driving, taken exactly once.
+//! The payment: the fee of one driving, taken exactly once, and what is given back of it.
+
+mod refund;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use kernel::{
     Aggregate, AllocationId, CustomerId, DrivingId, Money, PaymentId, Rejection, Timestamp, Uuid,
 };
+
+pub use self::refund::{Refund, RefundWish};
 
 /// Where a payment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,9 +79,12 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// The pause after this many attempts.
-    pub fn pause(self, attempts: u32) -> Duration {
-        self.first.saturating_mul(1 << attempts.saturating_sub(1).min(31)).min(self.max)
+    /// The pause after this many attempts. `jitter`, from 0 to 1, takes away up to a half of it: what
+    /// failed together is not tried again together.
+    pub fn pause(self, attempts: u32, jitter: f64) -> Duration {
+        let doubled = 1 << attempts.saturating_sub(1).min(31);
+        let whole = self.first.saturating_mul(doubled).min(self.max);
+        whole.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
     }
 }
 
@@ -88,11 +97,13 @@ pub struct Payment {
     pub fee: Fee,
     /// Where it stands.
     pub state: State,
-    /// The attempt that is under way; there is one exactly while IN_FLIGHT.
+    /// The attempt that is under way: while IN_FLIGHT to charge, else to refund.
     pub claim: Option<Claim>,
-    /// How often the provider has been asked.
+    /// How often the provider has been asked to charge.
     pub attempt_count: u32,
-    /// When it is tried again, at the earliest.
+    /// Under which number it is charged: a refusal is final, so each settlement has a new one.
+    pub charge_number: u32,
+    /// When it is tried again, at the earliest: the charge, or else the refund.
     pub next_attempt_time: Option<Timestamp>,
     /// An attempt ended without an answer, so nobody may say that the fee was not taken.
     pub in_doubt: bool,
@@ -104,6 +115,8 @@ pub struct Payment {
     pub decline_reason: String,
     /// All that has been given back.
     pub refunded_amount: Money,
+    /// What is being given back, and is not known to have been.
+    pub refund: Option<Refund>,
     /// When the fee was taken.
     pub approve_time: Option<Timestamp>,
 }
@@ -117,6 +130,8 @@ pub enum Event {
     PaymentDeferred,
     /// The provider refused.
     PaymentDeclined,
+    /// This is given back.
+    PaymentRefunded(Refund),
 }
 
 /// Which payments a list asks for.
@@ -140,12 +155,14 @@ impl Payment {
             state: State::Requested,
             claim: None,
             attempt_count: 0,
+            charge_number: 1,
             next_attempt_time: Some(due),
             in_doubt: false,
             deferral_announced: false,
             provider_reference: String::new(),
             decline_reason: String::new(),
             refunded_amount: Money::won(0),
+            refund: None,
             approve_time: None,
         };
         (payment, vec![])
@@ -155,6 +172,13 @@ impl Payment {
     pub fn pay(id: PaymentId, fee: Fee, claim: Claim) -> (Payment, Vec<Event>) {
         let (mut payment, events) = Payment::request(id, fee, claim.time);
         payment.begin(claim);
+        (payment, events)
+    }
+
+    /// A fee is to be taken, and nobody has time to ask for it now.
+    pub fn defer(id: PaymentId, fee: Fee, now: Timestamp, retry: Retry) -> (Payment, Vec<Event>) {
+        let (mut payment, _) = Payment::request(id, fee, now);
+        let events = payment.put_off(now, retry);
         (payment, events)
     }
 
@@ -173,6 +197,39 @@ impl Payment {
         }
         self.begin(claim);
         Ok(vec![])
+    }
+
+    /// Somebody wants it tried now, a refused one too. The provider answers the refused key with its
+    /// refusal for ever, so what is refused is charged under a new one. That cannot charge twice:
+    /// under the old one nothing is ever taken.
+    pub fn settle(&mut self, claim: Claim) -> Result<Vec<Event>, Rejection> {
+        if self.state != State::Declined {
+            return self.claim(claim);
+        }
+        self.charge_number += 1;
+        self.decline_reason.clear();
+        self.deferral_announced = false;
+        self.begin(claim);
+        Ok(vec![])
+    }
+
+    /// What is due is tried again, be it the charge or the refund.
+    pub fn take_up(&mut self, claim: Claim) -> Result<Vec<Event>, Rejection> {
+        if !self.is_due(claim.time) {
+            let message = "somebody else has looked after it";
+            return Err(Rejection::precondition("PAYMENT_NOT_DUE", message));
+        }
+        if self.refund.is_none() {
+            return self.claim(claim);
+        }
+        self.take_up_refund(claim);
+        Ok(vec![])
+    }
+
+    /// The provider has news of it: what waits for its time need not wait longer.
+    pub fn hint(&mut self, now: Timestamp) -> Vec<Event> {
+        self.next_attempt_time = self.next_attempt_time.map(|planned| planned.min(now));
+        vec![]
     }
 
     fn begin(&mut self, claim: Claim) {
@@ -215,14 +272,19 @@ impl Payment {
         retry: Retry,
     ) -> Result<Vec<Event>, Rejection> {
         self.end(claim)?;
-        self.state = if self.in_doubt { State::Unknown } else { State::Deferred };
-        self.next_attempt_time = Some(now.plus(retry.pause(self.attempt_count)));
-        // Customers are told once, however long it takes.
-        let announced = std::mem::replace(&mut self.deferral_announced, true);
-        Ok(if announced { vec![] } else { vec![Event::PaymentDeferred] })
+        Ok(self.put_off(now, retry))
     }
 
-    /// Nobody knows whether this attempt took the fee. The next one asks under the same key.
+    fn put_off(&mut self, now: Timestamp, retry: Retry) -> Vec<Event> {
+        self.state = if self.in_doubt { State::Unknown } else { State::Deferred };
+        self.next_attempt_time = Some(now.plus(retry.pause(self.attempt_count, self.jitter())));
+        // Customers are told once, however long it takes.
+        let announced = std::mem::replace(&mut self.deferral_announced, true);
+        if announced { vec![] } else { vec![Event::PaymentDeferred] }
+    }
+
+    /// Nobody knows whether this attempt took the fee. The next one looks it up, and asks under the
+    /// same key.
     pub fn unknown(
         &mut self,
         claim: Claim,
@@ -237,9 +299,8 @@ impl Payment {
 
     /// Only the attempt that holds the claim may say how it ended.
     fn end(&mut self, claim: Claim) -> Result<(), Rejection> {
-        if self.claim != Some(claim) {
-            let message = "another attempt has the say by now";
-            return Err(Rejection::aborted("ATTEMPT_OVERTAKEN", message));
+        if self.claim != Some(claim) || self.refund.is_some() {
+            return Err(overtaken());
         }
         self.claim = None;
         Ok(())
@@ -263,20 +324,41 @@ impl Payment {
         self.due_time().is_some_and(|due| due <= now)
     }
 
-    /// The key under which the provider charges at most once: always the same for one driving.
+    /// The key under which the provider charges at most once: always the same for one driving, until
+    /// the provider has refused it.
     pub fn charge_key(&self) -> Uuid {
-        Uuid::new_v5(&self.fee.driving.0, b"charge")
+        charge_key(self.fee.driving, self.charge_number)
     }
 
     /// The cause under which the outcome of the present attempt goes on record.
     pub fn outcome_cause(&self) -> Uuid {
-        Uuid::new_v5(&self.id.0, format!("outcome {}", self.attempt_count).as_bytes())
+        let (whose, attempt) = match &self.refund {
+            Some(refund) => (refund.key, refund.attempt_count),
+            None => (self.id.0, self.attempt_count),
+        };
+        Uuid::new_v5(&whose, format!("outcome {attempt}").as_bytes())
     }
+
+    /// From 0 to 1, another one for each attempt of each payment.
+    fn jitter(&self) -> f64 {
+        let seed = self.outcome_cause().as_u128() as u32;
+        f64::from(seed) / f64::from(u32::MAX)
+    }
+}
+
+/// The key of this charge of a driving.
+pub(crate) fn charge_key(driving: DrivingId, number: u32) -> Uuid {
+    let name = if number == 1 { "charge".to_owned() } else { format!("charge {number}") };
+    Uuid::new_v5(&driving.0, name.as_bytes())
 }
 
 /// The driving has its payment.
 pub fn payment_exists() -> Rejection {
     Rejection::already_exists("PAYMENT_EXISTS", "there is one payment for a driving, for ever")
+}
+
+fn overtaken() -> Rejection {
+    Rejection::aborted("ATTEMPT_OVERTAKEN", "another attempt has the say by now")
 }
 
 fn in_flight(attempt: u32) -> Rejection {
@@ -291,213 +373,5 @@ impl Aggregate for Payment {
 
     fn id(&self) -> Uuid {
         self.id.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const RETRY: Retry = Retry { first: Duration::from_secs(1), max: Duration::from_secs(60) };
-
-    fn fee() -> Fee {
-        let (driving, allocation) = (DrivingId(Uuid::from_u128(2)), AllocationId(Uuid::nil()));
-        Fee::new(driving, allocation, CustomerId::from_subject("C1"), Money::won(3000))
-            .expect("a fee")
-    }
-
-    fn requested() -> Payment {
-        Payment::request(PaymentId(Uuid::from_u128(1)), fee(), Timestamp::default()).0
-    }
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::default().plus(Duration::from_secs(seconds))
-    }
-
-    fn claim(id: u128, seconds: u64) -> Claim {
-        Claim { id: Uuid::from_u128(id), time: at(seconds) }
-    }
-
-    /// A payment in this state; when IN_FLIGHT, claimed by the first attempt since time 0.
-    fn in_state(state: State) -> Payment {
-        match state {
-            State::InFlight => Payment::pay(PaymentId(Uuid::from_u128(1)), fee(), claim(1, 0)).0,
-            state => Payment { state, ..requested() },
-        }
-    }
-
-    type Decision = fn(&mut Payment) -> Result<Vec<Event>, Rejection>;
-
-    #[test]
-    fn the_transition_table() {
-        use Event::*;
-        use State::*;
-        let columns: [Decision; 7] = [
-            |payment| payment.claim(claim(2, 9)),
-            |payment| payment.claim(claim(2, 10)),
-            |payment| payment.approved(claim(1, 0), "ch_1".to_owned(), at(1)),
-            |payment| payment.declined(claim(1, 0), "no money".to_owned()),
-            |payment| payment.deferred(claim(1, 0), at(1), RETRY),
-            |payment| payment.unknown(claim(1, 0), at(1), RETRY),
-            |payment| payment.approved(claim(2, 0), "ch_1".to_owned(), at(1)),
-        ];
-        let flies = Ok((InFlight, &[] as &[Event]));
-        let (busy, settled) = (Err("PAYMENT_IN_FLIGHT"), Err("PAYMENT_NOT_OUTSTANDING"));
-        let late = Err("ATTEMPT_OVERTAKEN");
-        let in_flight = [
-            busy,
-            flies,
-            Ok((Approved, &[PaymentApproved] as &[Event])),
-            Ok((Declined, &[PaymentDeclined])),
-            Ok((Deferred, &[PaymentDeferred])),
-            Ok((Unknown, &[PaymentDeferred])),
-            late,
-        ];
-        for (state, outcomes) in [
-            (Requested, [flies, flies, late, late, late, late, late]),
-            (InFlight, in_flight),
-            (Approved, [settled, settled, late, late, late, late, late]),
-            (Deferred, [flies, flies, late, late, late, late, late]),
-            (Declined, [settled, settled, late, late, late, late, late]),
-            (Unknown, [flies, flies, late, late, late, late, late]),
-            (Refunded, [settled, settled, late, late, late, late, late]),
-        ] {
-            for (column, (decide, outcome)) in columns.into_iter().zip(outcomes).enumerate() {
-                let mut payment = in_state(state);
-                let said = decide(&mut payment).map_err(|no| no.reason);
-                let said = said.as_ref().map(|events| (payment.state, events.as_slice()));
-                assert_eq!(said, outcome.as_ref().copied(), "{state:?}, column {column}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_pause_doubles_up_to_its_maximum() {
-        let pauses = [1, 2, 3, 7, 40, u32::MAX].map(|attempts| RETRY.pause(attempts).as_secs());
-        assert_eq!(pauses, [1, 2, 4, 60, 60, 60]);
-        let mut payment = in_state(State::InFlight);
-        payment.deferred(claim(1, 0), at(1), RETRY).expect("in flight");
-        assert_eq!((payment.next_attempt_time, payment.due_time()), (Some(at(2)), Some(at(2))));
-    }
-
-    #[test]
-    fn only_the_providers_word_ends_a_doubt() {
-        let mut payment = in_state(State::InFlight);
-        payment.claim(claim(2, 10)).expect("the first attempt has died");
-        payment.deferred(claim(2, 10), at(11), RETRY).expect("in flight");
-        assert_eq!(payment.state, State::Unknown, "the first attempt may have taken the fee");
-        payment.claim(claim(3, 20)).expect("unknown");
-        payment.declined(claim(3, 20), "no money".into()).expect("in flight");
-        assert_eq!((payment.state, payment.in_doubt), (State::Declined, false));
-    }
-
-    #[test]
-    fn another_fee_for_the_same_driving_is_refused() {
-        let payment = requested();
-        assert_eq!(payment.require_same(&fee()), Ok(()));
-        for other in [
-            Fee { amount: Money::won(3001), ..fee() },
-            Fee { customer: CustomerId::from_subject("C2"), ..fee() },
-            Fee { allocation: AllocationId(Uuid::from_u128(9)), ..fee() },
-        ] {
-            let said = payment.require_same(&other).map_err(|no| no.reason);
-            assert_eq!(said, Err("DRIVING_CHARGED_DIFFERENTLY"));
-        }
-        let Fee { driving, allocation, customer, .. } = fee();
-        let nothing = Fee::new(driving, allocation, customer, Money::won(0));
-        assert_eq!(nothing.map_err(|no| no.reason), Err("INVALID_AMOUNT"));
-    }
-
-    #[test]
-    fn the_key_belongs_to_the_driving() {
-        let another = Payment { id: PaymentId(Uuid::from_u128(9)), ..requested() };
-        assert_eq!(requested().charge_key(), another.charge_key());
-        assert_ne!(requested().outcome_cause(), in_state(State::InFlight).outcome_cause());
-    }
-
-    #[derive(Clone, Copy, Debug)]
-    enum Step {
-        Wait(u64),
-        Claim,
-        /// How the attempt of this claim, the latest or a slow one, says that it ended.
-        Outcome(usize, Answer),
-    }
-
-    #[derive(Clone, Copy, Debug)]
-    enum Answer {
-        Approved,
-        Declined,
-        Deferred,
-        Unknown,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        use Answer::*;
-        let answer = proptest::sample::select(vec![Approved, Declined, Deferred, Unknown]);
-        prop_oneof![
-            (0..15u64).prop_map(Step::Wait),
-            Just(Step::Claim),
-            (0..3usize, answer).prop_map(|(age, answer)| Step::Outcome(age, answer)),
-        ]
-    }
-
-    proptest! {
-        /// Whoever claims, answers late, never answers or dies, in whatever order: at most one
-        /// approval, which stays; the fee never changes; the customer hears of a delay at most once;
-        /// and whoever does not know whether the fee was taken never says that it was not.
-        #[test]
-        fn no_sequence_breaks_a_rule(steps in proptest::collection::vec(step(), 0..40)) {
-            let mut payment = requested();
-            let (mut now, mut claims, mut events) = (0, Vec::new(), Vec::new());
-            let mut answer_lost = false;
-            for step in steps {
-                let before = payment.clone();
-                let said = match step {
-                    Step::Wait(seconds) => { now += seconds; Ok(vec![]) }
-                    Step::Claim => {
-                        let new = claim(claims.len() as u128, now);
-                        let said = payment.claim(new);
-                        if said.is_ok() {
-                            // A claim that was taken over never got an answer.
-                            answer_lost |= before.claim.is_some();
-                            claims.push(new);
-                        }
-                        said
-                    }
-                    Step::Outcome(age, answer) => {
-                        let Some(&claim) = claims.iter().rev().nth(age) else { continue };
-                        match answer {
-                            Answer::Approved => payment.approved(claim, "ch_1".into(), at(now)),
-                            Answer::Declined => payment.declined(claim, "no money".into()),
-                            Answer::Deferred => payment.deferred(claim, at(now), RETRY),
-                            Answer::Unknown => {
-                                let said = payment.unknown(claim, at(now), RETRY);
-                                answer_lost |= said.is_ok();
-                                said
-                            }
-                        }
-                    }
-                };
-                if said.is_err() {
-                    prop_assert_eq!(&before, &payment);
-                }
-                events.extend(said.unwrap_or_default());
-
-                prop_assert_eq!(&payment.fee, &fee());
-                prop_assert_eq!(payment.attempt_count as usize, claims.len());
-                prop_assert_eq!(payment.claim.is_some(), payment.state == State::InFlight);
-                if before.state == State::Approved {
-                    prop_assert_eq!(&before, &payment);
-                }
-                let settled = matches!(payment.state, State::Approved | State::Declined);
-                prop_assert_eq!(payment.due_time().is_none(), settled);
-                prop_assert!(!(answer_lost && payment.state == State::Deferred));
-                let count = |wanted| events.iter().filter(|event| **event == wanted).count();
-                let approvals = usize::from(payment.state == State::Approved);
-                prop_assert_eq!(count(Event::PaymentApproved), approvals);
-                prop_assert!(count(Event::PaymentDeferred) <= 1);
-            }
-        }
     }
 }

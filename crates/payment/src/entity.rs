@@ -6,11 +6,12 @@ use platform::db::{Db, failure};
 use platform::outbox::Publication;
 use platform::store::{CorruptRow, Persist};
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::InsertStatement;
 use sea_orm::{Condition, QueryOrder, QuerySelect, Set};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Claim, Event, Fee, Filter, Payment, State, payment_exists};
-use crate::events;
+use crate::domain::{Claim, Event, Fee, Filter, Payment, Refund, State, payment_exists};
+use crate::{events, ledger};
 
 /// The table of payments.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
@@ -40,6 +41,31 @@ pub struct Model {
     pub approve_time: Option<i64>,
     pub create_time: i64,
     pub update_time: i64,
+    #[serde(default = "first")]
+    pub charge_number: i32,
+    /// The key of the refund that is under way; the next columns belong to it.
+    pub refund: Option<Uuid>,
+    pub refund_amount: Option<i64>,
+    pub refund_reason: Option<String>,
+    pub refund_attempt_count: Option<i32>,
+}
+
+/// The charge number in answers that were kept when every payment had one charge.
+fn first() -> i32 {
+    1
+}
+
+impl Model {
+    fn refund(&self) -> Result<Option<Refund>, CorruptRow> {
+        let Some(key) = self.refund else { return Ok(None) };
+        let missing = || CorruptRow(format!("refund {key}"));
+        Ok(Some(Refund {
+            key,
+            amount: self.refund_amount.map(Money::won).ok_or_else(missing)?,
+            reason: self.refund_reason.clone().ok_or_else(missing)?,
+            attempt_count: self.refund_attempt_count.ok_or_else(missing)?.unsigned_abs(),
+        }))
+    }
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -67,6 +93,7 @@ impl Persist for Payment {
 
     fn from_row(row: Model) -> Result<Recorded<Payment>, CorruptRow> {
         let claim_time = row.claim_time.map(Timestamp::from_micros);
+        let refund = row.refund()?;
         Ok(Recorded {
             aggregate: Payment {
                 id: PaymentId(row.id),
@@ -79,12 +106,14 @@ impl Persist for Payment {
                 state: parse_state(&row.state)?,
                 claim: row.claim.zip(claim_time).map(|(id, time)| Claim { id, time }),
                 attempt_count: row.attempt_count.unsigned_abs(),
+                charge_number: row.charge_number.unsigned_abs(),
                 next_attempt_time: row.next_attempt_time.map(Timestamp::from_micros),
                 in_doubt: row.in_doubt,
                 deferral_announced: row.deferral_announced,
                 provider_reference: row.provider_reference,
                 decline_reason: row.decline_reason,
                 refunded_amount: Money::won(row.refunded_amount),
+                refund,
                 approve_time: row.approve_time.map(Timestamp::from_micros),
             },
             revision: row.revision,
@@ -96,6 +125,7 @@ impl Persist for Payment {
 
     fn to_row(recorded: &Recorded<Payment>) -> ActiveModel {
         let payment = &recorded.aggregate;
+        let refund = payment.refund.as_ref();
         ActiveModel {
             id: Set(payment.id.0),
             revision: Set(recorded.revision),
@@ -118,6 +148,11 @@ impl Persist for Payment {
             approve_time: Set(payment.approve_time.map(Timestamp::micros)),
             create_time: Set(recorded.create_time.micros()),
             update_time: Set(recorded.update_time.micros()),
+            charge_number: Set(payment.charge_number.cast_signed()),
+            refund: Set(refund.map(|refund| refund.key)),
+            refund_amount: Set(refund.map(|refund| refund.amount.as_won())),
+            refund_reason: Set(refund.map(|refund| refund.reason.clone())),
+            refund_attempt_count: Set(refund.map(|refund| refund.attempt_count.cast_signed())),
         }
     }
 
@@ -154,6 +189,10 @@ impl Persist for Payment {
 
     fn publication(recorded: &Recorded<Payment>, event: &Event) -> Publication {
         events::publication(recorded, event)
+    }
+
+    fn beside(recorded: &Recorded<Payment>, event: &Event) -> Option<InsertStatement> {
+        ledger::entry(recorded, event)
     }
 }
 

@@ -54,5 +54,17 @@ pub(crate) fn publication(payment: &Recorded<Payment>, event: &Event) -> Publica
                 decline_time: now,
             },
         ),
+        Event::PaymentRefunded(_) => Publication::of(
+            correlation,
+            &wire::PaymentRefunded {
+                allocation,
+                customer,
+                driving,
+                payment: name,
+                amount,
+                refunded_amount: Some(money(payment.refunded_amount)),
+                refund_time: now,
+            },
+        ),
     }
 }

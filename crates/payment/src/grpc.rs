@@ -12,11 +12,12 @@ use platform::status::status;
 use platform::telemetry;
 use proto::payment::v1 as wire;
 use proto::words;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use wire::payment::State as WireState;
 use wire::payment_service_server::{PaymentService, PaymentServiceServer};
 
-use crate::app::Payments;
+use crate::app::{Outcome, Payments, RefundRequest};
 use crate::domain::{Fee, Filter, Payment, State};
 
 const ACCESS: Access = Access(&[
@@ -27,7 +28,7 @@ const ACCESS: Access = Access(&[
     ("RefundPayment", &[Role::Operator]),
 ]);
 
-/// What a fee keeps of the caller's time to put the outcome on record and to answer in.
+/// What a command keeps of the caller's time to put the outcome on record and to answer in.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
 
 pub(crate) fn routes(payments: Arc<Payments>, clock: Arc<dyn Clock>) -> Routes {
@@ -52,18 +53,9 @@ impl PaymentService for Grpc {
         let request_id = std::mem::take(&mut body.request_id);
         let cause = call.cause("PayFee", &request_id, &body, &*self.clock).map_err(status)?;
         let fee = parse_fee(&body).map_err(status)?;
-        let until = call.deadline.map(|at| at.checked_sub(ANSWER_TIME).unwrap_or(at));
-        // What has begun comes to its end, also when the caller hangs up: a payment left in flight
-        // would have to wait for its claim to run out.
-        let (payments, trace) = (self.payments.clone(), call.trace);
-        let work = async move {
-            let paid = payments.pay(&cause, fee, until);
-            telemetry::in_trace(trace.as_deref(), paid).await
-        };
-        let paid = tokio::spawn(work).await;
-        paid.unwrap_or_else(|error| Err(Failure::Internal(error.into())))
-            .map(answer)
-            .map_err(status)
+        let (payments, until) = (self.payments.clone(), until(&call));
+        let work = async move { payments.pay(&cause, fee, until).await };
+        to_its_end(call.trace, work).await
     }
 
     async fn get_payment(
@@ -94,17 +86,64 @@ impl PaymentService for Grpc {
 
     async fn settle_payment(
         &self,
-        _: Request<wire::SettlePaymentRequest>,
+        request: Request<wire::SettlePaymentRequest>,
     ) -> Result<Response<wire::Payment>, Status> {
-        Err(Status::unimplemented("payments cannot be settled by hand yet: they are tried again"))
+        let call = Call::of(&request)?;
+        let mut body = request.into_inner();
+        let request_id = std::mem::take(&mut body.request_id);
+        let cause =
+            call.cause("SettlePayment", &request_id, &body, &*self.clock).map_err(status)?;
+        let id = body.name.parse::<PaymentId>().map_err(status)?;
+        let (payments, until) = (self.payments.clone(), until(&call));
+        let work = async move { payments.settle(&cause, id, etag(body.etag), until).await };
+        to_its_end(call.trace, work).await
     }
 
     async fn refund_payment(
         &self,
-        _: Request<wire::RefundPaymentRequest>,
+        request: Request<wire::RefundPaymentRequest>,
     ) -> Result<Response<wire::Payment>, Status> {
-        Err(Status::unimplemented("payments cannot be refunded yet"))
+        let call = Call::of(&request)?;
+        let mut body = request.into_inner();
+        let request_id = std::mem::take(&mut body.request_id);
+        let cause =
+            call.cause("RefundPayment", &request_id, &body, &*self.clock).map_err(status)?;
+        let refund = parse_refund(body).map_err(status)?;
+        let (payments, until) = (self.payments.clone(), until(&call));
+        let work = async move { payments.refund(&cause, refund, until).await };
+        to_its_end(call.trace, work).await
     }
+}
+
+/// Until when the provider may be waited for.
+fn until(call: &Call) -> Option<Instant> {
+    call.deadline.map(|at| at.checked_sub(ANSWER_TIME).unwrap_or(at))
+}
+
+/// What has begun comes to its end, also when the caller hangs up: a payment left in flight would
+/// have to wait for its claim to run out.
+async fn to_its_end(
+    trace: Option<String>,
+    work: impl Future<Output = Outcome> + Send + 'static,
+) -> Result<Response<wire::Payment>, Status> {
+    let work = async move { telemetry::in_trace(trace.as_deref(), work).await };
+    let done = tokio::spawn(work).await;
+    let outcome = done.unwrap_or_else(|error| Err(Failure::Internal(error.into())));
+    outcome.map(answer).map_err(status)
+}
+
+fn etag(etag: String) -> Option<String> {
+    (!etag.is_empty()).then_some(etag)
+}
+
+fn parse_refund(body: wire::RefundPaymentRequest) -> Result<RefundRequest, Rejection> {
+    let amount = body.amount.as_ref();
+    Ok(RefundRequest {
+        payment: body.name.parse()?,
+        etag: etag(body.etag),
+        amount: amount.map(|amount| words::parse_money("amount", Some(amount))).transpose()?,
+        reason: body.reason,
+    })
 }
 
 pub(crate) fn parse_fee(body: &wire::PayFeeRequest) -> Result<Fee, Rejection> {
@@ -147,6 +186,7 @@ fn payment(recorded: &Recorded<Payment>) -> wire::Payment {
         approve_time: this.approve_time.map(words::time),
         update_time: Some(words::time(recorded.update_time)),
         etag: recorded.etag(),
+        pending_refund_amount: this.refund.as_ref().map(|refund| words::money(refund.amount)),
     }
 }
 

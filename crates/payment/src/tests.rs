@@ -1,6 +1,12 @@
 //! Fees through the front door, on SQLite and on Postgres, with a provider that has its moods.
 
+mod admission;
 mod house;
+mod ledger;
+mod reconciler;
+mod refund;
+mod settle;
+mod webhook;
 
 use std::time::Duration;
 
@@ -10,14 +16,12 @@ use platform::call::Deadline;
 use platform::status::reason;
 use proto::payment::v1::payment::State;
 use proto::payment::v1::payment_service_server::PaymentService;
-use proto::payment::v1::{
-    GetPaymentRequest, ListPaymentsRequest, PayFeeRequest, RefundPaymentRequest,
-    SettlePaymentRequest,
-};
+use proto::payment::v1::{GetPaymentRequest, ListPaymentsRequest, PayFeeRequest, Payment};
 use proto::words;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use crate::Config;
 use crate::domain::CLAIM_TERM;
 
 use self::house::{Mood, asked, everywhere, fee};
@@ -79,17 +83,20 @@ async fn a_provider_that_is_away_is_tried_again_and_the_customer_told_once() {
         house.provider.is([Mood::Away; 3]);
         let deferred = house.pay(fee(1, 1)).await.expect("an answer");
         assert_eq!(deferred.state(), State::Deferred);
-        let next = deferred.next_attempt_time.as_ref().map(words::parse_time);
-        assert_eq!(
-            next,
-            deferred.update_time.as_ref().map(|at| words::parse_time(at).plus(SECOND))
-        );
+        let again = house.pay(fee(1, 1)).await.expect("an answer");
+        assert_eq!((again.state(), again.attempt_count), (State::Deferred, 2));
 
-        assert_eq!(house.pay(fee(1, 1)).await.expect("an answer").attempt_count, 2);
-        assert_eq!(house.after(SECOND).await, 0, "the second pause is two seconds");
-        assert_eq!(house.after(SECOND).await, 1);
-        assert_eq!(house.after(3 * SECOND).await, 0, "the third is four");
-        assert_eq!(house.after(SECOND).await, 1);
+        let third = house.until_due(&again).await;
+        assert_eq!((third.state(), third.attempt_count), (State::Deferred, 3));
+        let pause = |payment: &Payment| {
+            let times = [&payment.update_time, &payment.next_attempt_time];
+            let [before, after] = times.map(|at| words::parse_time(at.as_ref().expect("a time")));
+            after.since(before)
+        };
+        for (payment, whole) in [(&deferred, SECOND), (&again, 2 * SECOND), (&third, 4 * SECOND)] {
+            assert!((whole / 2..=whole).contains(&pause(payment)), "{:?}", pause(payment));
+        }
+        assert_eq!(house.until_due(&third).await.state(), State::Approved);
         assert_eq!(house.after(60 * SECOND).await, 0);
         assert_eq!(house.provider.counts(), (4, 1));
         let told = [event("PaymentDeferred", 1), event("PaymentApproved", 2)];
@@ -286,15 +293,18 @@ async fn customers_see_their_own_payments() {
     .await;
 }
 
-#[tokio::test]
-async fn what_is_not_offered_yet_says_so() {
-    everywhere(async |house| {
-        let settle = asked(Role::Customer, "C1", SettlePaymentRequest::default());
-        let refused = house.grpc.settle_payment(settle).await;
-        assert_eq!(refused.expect_err("not yet").code(), Code::Unimplemented);
-        let refund = asked(Role::Operator, "O1", RefundPaymentRequest::default());
-        let refused = house.grpc.refund_payment(refund).await;
-        assert_eq!(refused.expect_err("not yet").code(), Code::Unimplemented);
-    })
-    .await;
+#[test]
+fn a_configuration_that_makes_no_sense_is_refused() {
+    let sound = Config::default;
+    assert_eq!(sound().check(), Ok(()));
+    for (config, key) in [
+        (Config { provider_timeout: CLAIM_TERM, ..sound() }, "payment.provider_timeout"),
+        (Config { provider_timeout: Duration::ZERO, ..sound() }, "payment.provider_timeout"),
+        (Config { retry_first: 2 * sound().retry_max, ..sound() }, "payment.retry_first"),
+        (Config { retry_first: Duration::ZERO, ..sound() }, "payment.retry_first"),
+        (Config { queue: std::num::NonZeroUsize::MIN, ..sound() }, "payment.queue"),
+    ] {
+        let sentence = config.check().expect_err(key);
+        assert!(sentence.starts_with(key), "{sentence}");
+    }
 }

@@ -1,12 +1,14 @@
 //! Aggregates on record: the one adapter behind [`kernel::Repository`], on Postgres and SQLite.
 //!
 //! A change is part of one transaction, in this order: the row (a compare-and-set on its revision,
-//! under a row lock), the outbox, the cause. Whoever repeats a cause finds it here with its answer;
-//! whoever crashes in between leaves nothing. Commands that wait at the same
+//! under a row lock), the outbox, what stands beside it, the cause. Whoever repeats a cause finds it
+//! here with its answer; whoever crashes in between leaves nothing. Commands that wait at the same
 //! time are committed together: see [`writer`].
 
 mod writer;
 
+use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +19,10 @@ use kernel::{
     Rejection, Repository, Uuid,
 };
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{InsertStatement, OnConflict};
 use sea_orm::{
-    Condition, ConnectionTrait, ExprTrait, IntoActiveModel, Order, QueryOrder, QuerySelect, Set,
-    TryIntoModel,
+    Condition, ConnectionTrait, DatabaseTransaction, ExprTrait, IntoActiveModel, Order, QueryOrder,
+    QuerySelect, Set, TryIntoModel,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -138,6 +140,19 @@ pub trait Persist: Aggregate {
     fn conflict(constraint: &str) -> Option<Rejection>;
     /// The wire's words for an event.
     fn publication(recorded: &Recorded<Self>, event: &Self::Event) -> Publication;
+    /// What else is put on record when this has happened: new rows, in the same transaction.
+    fn beside(_recorded: &Recorded<Self>, _event: &Self::Event) -> Option<InsertStatement> {
+        None
+    }
+
+    /// Which of these new aggregates may not be created, and why, by what else this database knows.
+    /// Asked once for all of a transaction, within it, whenever there are new ones.
+    fn obstacle(
+        _db: &DatabaseTransaction,
+        _new: &[&Self],
+    ) -> impl Future<Output = Result<HashMap<Uuid, Rejection>, DbErr>> + Send {
+        std::future::ready(Ok(HashMap::new()))
+    }
 }
 
 /// A row that no version of this program can have written.

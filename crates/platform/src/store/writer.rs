@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kernel::{Cause, Clock, Failure, Recorded, Rejection, Role, Uuid};
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{InsertStatement, OnConflict};
 use sea_orm::{
     DatabaseTransaction, DbBackend, ExprTrait, Iterable, Order, QueryOrder, QuerySelect,
 };
@@ -168,9 +168,18 @@ impl<A: Persist> Writer<A> {
     async fn within_one(&self, batch: &[Command<A>]) -> Result<Vec<Decided<A>>, WriteError> {
         let tx = self.db.begin().await.map_err(WriteError::at_the_begin)?;
         let mut desk = Desk::new(&*self.clock);
+        let new: Vec<&A> = batch.iter().filter_map(Command::created).collect();
+        if !new.is_empty() {
+            desk.obstacles = A::obstacle(&tx, &new).await?;
+        }
         let wanted: BTreeSet<Uuid> = batch.iter().filter_map(Command::target).collect();
+        let recalls = !wanted.is_empty() || !desk.obstacles.is_empty();
         if !wanted.is_empty() {
-            desk.load(&tx, self.db.backend(), wanted, batch).await?;
+            desk.lock(&tx, self.db.backend(), wanted).await?;
+        }
+        // Who has been answered before gets that answer, obstacle or not.
+        if recalls {
+            desk.recall(&tx, batch).await?;
         }
         let decided = batch.iter().map(|command| desk.take(command)).collect::<Result<_, _>>()?;
         desk.write(&tx).await?;
@@ -221,6 +230,14 @@ fn distinct<A: Persist>(batch: &[Command<A>]) -> usize {
 }
 
 impl<A: Persist> Command<A> {
+    /// What it creates.
+    fn created(&self) -> Option<&A> {
+        match &self.wish {
+            Wish::Create(aggregate, _) => Some(aggregate),
+            Wish::Change(..) => None,
+        }
+    }
+
     /// Which aggregate on record it is about.
     fn target(&self) -> Option<Uuid> {
         match self.wish {
@@ -247,11 +264,14 @@ struct After<A: Persist> {
 /// The aggregates and causes of one transaction, and what is to be written at its end.
 struct Desk<'a, A: Persist> {
     clock: &'a dyn Clock,
+    /// Which new aggregates may not be created, and why.
+    obstacles: HashMap<Uuid, Rejection>,
     at_hand: HashMap<Uuid, Recorded<A>>,
     spent: HashMap<(Uuid, String), Spent>,
     /// In the order of their changes: what one gives up, the next may take.
     changed: Vec<Uuid>,
     events: Vec<outbox::row::ActiveModel>,
+    beside: Vec<InsertStatement>,
     /// Sorted, as what is known: replicas that write the same rows do so in the same order.
     causes: BTreeMap<(Uuid, String), cause::ActiveModel>,
     known: BTreeMap<Uuid, i64>,
@@ -261,23 +281,23 @@ impl<'a, A: Persist> Desk<'a, A> {
     fn new(clock: &'a dyn Clock) -> Desk<'a, A> {
         Desk {
             clock,
+            obstacles: HashMap::new(),
             at_hand: HashMap::new(),
             spent: HashMap::new(),
             changed: Vec::new(),
             events: Vec::new(),
+            beside: Vec::new(),
             causes: BTreeMap::new(),
             known: BTreeMap::new(),
         }
     }
 
-    /// Locks the aggregates that the commands are about, in the order of their ids, and finds the
-    /// causes that have had their effect.
-    async fn load(
+    /// Locks the aggregates that the commands are about, in the order of their ids.
+    async fn lock(
         &mut self,
         tx: &DatabaseTransaction,
         backend: DbBackend,
         wanted: BTreeSet<Uuid>,
-        batch: &[Command<A>],
     ) -> Result<(), WriteError> {
         let mut query = A::Entity::find()
             .filter(Expr::col("id").is_in(wanted))
@@ -289,6 +309,15 @@ impl<'a, A: Persist> Desk<'a, A> {
             let recorded = A::from_row(row).map_err(|error| WriteError::Failed(internal(error)))?;
             self.at_hand.insert(recorded.id(), recorded);
         }
+        Ok(())
+    }
+
+    /// Finds the causes that have had their effect; under the locks, so that none is missed.
+    async fn recall(
+        &mut self,
+        tx: &DatabaseTransaction,
+        batch: &[Command<A>],
+    ) -> Result<(), WriteError> {
         let causes = batch.iter().map(|command| command.cause.id);
         let spent = cause::Entity::find().filter(cause::Column::Id.is_in(causes)).all(tx).await?;
         let spent = spent.into_iter().map(|row| {
@@ -322,6 +351,7 @@ impl<'a, A: Persist> Desk<'a, A> {
         };
         let id = recorded.id();
         let publications = events.iter().map(|event| A::publication(&recorded, event));
+        self.beside.extend(events.iter().filter_map(|event| A::beside(&recorded, event)));
         let first = recorded.version - events.len() as i64 + 1;
         self.events.extend(outbox::rows(self.clock, cause, id, first, publications));
         // A policy repeats only because it does not know; a client wants the answer it has missed.
@@ -354,6 +384,9 @@ impl<'a, A: Persist> Desk<'a, A> {
         let now = self.clock.now();
         match wish {
             Wish::Create(aggregate, events) => {
+                if let Some(obstacle) = self.obstacles.get(&aggregate.id()) {
+                    return Err(obstacle.clone());
+                }
                 let recorded = Recorded {
                     aggregate: aggregate.clone(),
                     revision: 1,
@@ -379,7 +412,8 @@ impl<'a, A: Persist> Desk<'a, A> {
         }
     }
 
-    /// Writes, in this order: the rows, their events, the causes, what is known of neighbours.
+    /// Writes, in this order: the rows, their events, what stands beside them, the causes, what is
+    /// known of neighbours.
     async fn write(self, tx: &DatabaseTransaction) -> Result<(), WriteError> {
         let rows = self.changed.iter().filter_map(|id| self.at_hand.get(id)).map(A::to_row);
         let rows: Vec<_> = rows.collect();
@@ -399,6 +433,9 @@ impl<'a, A: Persist> Desk<'a, A> {
         }
         if !self.events.is_empty() {
             outbox::row::Entity::insert_many(self.events).exec_without_returning(tx).await?;
+        }
+        for rows in &self.beside {
+            tx.execute(rows).await?;
         }
         if !self.causes.is_empty() {
             cause::Entity::insert_many(self.causes.into_values())
