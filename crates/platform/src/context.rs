@@ -12,6 +12,7 @@ use crate::consumer::{Consumer, Known, Policies, SqlInbox};
 use crate::db::{Db, failure, uuid_type};
 use crate::lease::{Lease, Shards};
 use crate::outbox::{self, Pokes, Relay, chain};
+use crate::server::Faults;
 use crate::shutdown::Shutdown;
 use crate::store::{Persist, Store};
 
@@ -33,6 +34,7 @@ pub struct Context {
     pub tasks: Shutdown,
     instance: Uuid,
     known: Known,
+    faults: Faults,
 }
 
 impl Context {
@@ -45,7 +47,14 @@ impl Context {
         tasks: Shutdown,
     ) -> Context {
         let instance = clock.new_id();
-        Context { name, db, broker, clock, tasks, instance, known: Known::default() }
+        let (known, faults) = (Known::default(), Faults::default());
+        Context { name, db, broker, clock, tasks, instance, known, faults }
+    }
+
+    /// Lets it misbehave at the word of whoever keeps a clone of this handle: for development. While
+    /// it is down on purpose it does nothing on its own account.
+    pub fn with_faults(self, faults: Faults) -> Context {
+        Context { faults, ..self }
     }
 
     /// Opens the store of the context's aggregates and starts the relay of its outbox.
@@ -93,12 +102,16 @@ impl Context {
         J: Future<Output = Result<(), Failure>> + Send,
     {
         let (lease, tasks) = (self.lease(what), self.tasks.clone());
+        let faults = self.faults.clone();
         self.tasks.spawn(what, async move {
             let mut tick = tokio::time::interval(period);
             while !tasks.is_triggered() {
                 tokio::select! {
                     () = tasks.cancelled() => break,
                     _ = tick.tick() => {}
+                }
+                if faults.is_down() {
+                    continue;
                 }
                 let outcome = match lease.hold().await.map_err(failure) {
                     Ok(true) => job().await,

@@ -2,14 +2,17 @@
 //!
 //! The stack is the list in [`serve`], outermost first. What it promises to callers: every error has
 //! a reason; nobody waits longer than they asked to; too much is refused at once; a method is called
-//! only in a role its table allows; a deployment cuts nothing that could still be answered.
+//! only in a role its table allows; a deployment cuts nothing that could still be answered. Plain
+//! HTTP ([`Routes::http`]) is answered on the same port, beside the stack.
 //!
 //! The end, in order: readiness says no, load balancers get a moment to notice
 //! ([`drain_delay`](ServerConfig::drain_delay)), no new connections, streams end with `UNAVAILABLE`
 //! so that their clients carry on elsewhere, requests in flight get
 //! [`drain`](ServerConfig::drain) to finish.
 
+mod faults;
 mod layers;
+mod plain;
 mod readiness;
 
 use std::convert::Infallible;
@@ -23,7 +26,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -37,6 +40,8 @@ use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use self::faults::Faults;
+use self::plain::Plain;
 pub use self::readiness::Readiness;
 use crate::auth::{Access, AuthLayer, Verifier};
 use crate::backlog::Backlogs;
@@ -105,6 +110,8 @@ pub struct Routes {
     name: &'static str,
     services: Vec<(&'static str, Access)>,
     add: Vec<Add>,
+    http: Vec<(&'static str, MethodRouter)>,
+    faults: Option<Faults>,
 }
 
 /// Puts one service among the others.
@@ -113,7 +120,7 @@ type Add = Box<dyn FnOnce(&mut RoutesBuilder) + Send>;
 impl Routes {
     /// Nothing yet.
     pub fn new(name: &'static str) -> Routes {
-        Routes { name, services: Vec::new(), add: Vec::new() }
+        Routes { name, services: Vec::new(), add: Vec::new(), http: Vec::new(), faults: None }
     }
 
     /// Whose routes these are.
@@ -139,6 +146,25 @@ impl Routes {
         }));
         self
     }
+
+    /// Adds plain HTTP at this path. Nobody has looked at who calls.
+    pub fn http(mut self, path: &'static str, answers: MethodRouter) -> Routes {
+        self.http.push((path, answers));
+        self
+    }
+
+    /// Lets it misbehave at the word of whoever keeps a clone of this handle: for development.
+    pub fn with_faults(self, faults: Faults) -> Routes {
+        Routes { faults: Some(faults), ..self }
+    }
+
+    /// The handle, under each name by which this is called.
+    fn handles(&self) -> Vec<(&'static str, Faults)> {
+        let Some(faults) = &self.faults else { return Vec::new() };
+        let services = self.services.iter().map(|(name, _)| *name);
+        let paths = self.http.iter().map(|(path, _)| *path);
+        services.chain(paths).map(|name| (name, faults.clone())).collect()
+    }
 }
 
 /// Serves until the process is asked to stop, then drains.
@@ -154,23 +180,30 @@ pub async fn serve(
     let _serving = readiness.serving();
     let services: Vec<_> = routes.iter().flat_map(|it| it.services.clone()).collect();
     let names: Vec<&'static str> = services.iter().map(|(name, _)| *name).collect();
+    let faults: faults::Handles = routes.iter().flat_map(Routes::handles).collect();
     let (reporter, health) = tonic_health::server::health_reporter();
 
     let mut builder = RoutesBuilder::default();
     builder.add_service(health);
     builder.add_service(reflection(&names, descriptor).build_v1()?);
     builder.add_service(reflection(&names, descriptor).build_v1alpha()?);
-    for add in routes.into_iter().flat_map(|it| it.add) {
-        add(&mut builder);
+    let mut http = Vec::new();
+    for routes in routes {
+        http.extend(routes.http);
+        routes.add.into_iter().for_each(|add| add(&mut builder));
     }
 
     let room = Arc::new(Semaphore::new(config.concurrency));
+    let plain = Plain::new(http, room.clone(), config.request_timeout, faults.clone());
+    let accept_http1 = !plain.is_empty();
     let draining = CancellationToken::new();
     let bounds = layers::Bounds { most: config.request_timeout, draining: draining.clone() };
     let stack = ServiceBuilder::new()
         // A defect costs one request, not the connection it shares with others.
         .layer(CatchPanicLayer::custom(|_| status::internal().into_http::<tonic::body::Body>()))
         .map_request(|request: http::Request<tonic::body::Body>| request.map(Body::new))
+        // What is not gRPC is not refused as gRPC either.
+        .layer(from_fn_with_state(plain, plain::beside))
         // Before everything that logs or refuses.
         .layer(from_fn(layers::trace))
         .layer(from_fn(layers::explain))
@@ -178,6 +211,8 @@ pub async fn serve(
         .layer(from_fn_with_state(room, layers::shed))
         // Before the first await: asking the identity provider for keys is on the caller's time.
         .layer(from_fn_with_state(bounds, layers::deadline))
+        // On the caller's time, in the server's room: as if it were the service itself.
+        .layer(from_fn_with_state(faults, faults::misbehave))
         // Last, so that nobody unknown reaches a handler, however it is routed.
         .layer(AuthLayer::new(verifier, services))
         .into_inner();
@@ -189,6 +224,7 @@ pub async fn serve(
         draining.cancel();
     };
     let server = Server::builder()
+        .accept_http1(accept_http1)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(MAX_HEADER_BYTES)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use platform::auth::AuthConfig;
 use platform::broker::BrokerConfig;
+use platform::client::CallPolicy;
 use platform::config::Loaded;
 use platform::db::DbConfig;
 use platform::server::ServerConfig;
@@ -48,6 +49,7 @@ pub(crate) struct Settings {
     pub(crate) listen: Listen,
     pub(crate) server: ServerConfig,
     pub(crate) upstream: Upstream,
+    pub(crate) call: Calls,
     pub(crate) allocation: contexts::AllocationConfig,
     pub(crate) fare: contexts::FareConfig,
     pub(crate) payment: contexts::PaymentConfig,
@@ -94,7 +96,21 @@ pub(crate) struct Upstream {
     pub(crate) payment: String,
 }
 
+/// How neighbours are called, method by method.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Calls {
+    pub(crate) pay_fee: CallPolicy,
+}
+
 impl Settings {
+    /// How driving asks for the fee.
+    pub(crate) fn pay_fee(&self) -> Result<CallPolicy, Exit> {
+        let policy = CallPolicy { deadline: self.payment.deadline, ..self.call.pay_fee };
+        policy.check("call.pay_fee")?;
+        Ok(policy)
+    }
+
     /// Refuses to serve these contexts on assumptions: what they need has to be set.
     pub(crate) fn require(&self, contexts: &[Name]) -> Result<(), Exit> {
         if self.auth.issuer.is_empty() {
@@ -113,9 +129,11 @@ impl Settings {
             required("service.client_secret", &self.service.client_secret)?;
             platform::client::endpoint(&self.upstream.payment)
                 .map_err(|error| Exit::config(format!("upstream.payment: {error}")))?;
+            self.pay_fee()?;
         }
         if contexts.contains(&Name::Payment) {
             required("payment.provider_url", &self.payment.provider_url)?;
+            self.payment.check().map_err(Exit::config)?;
         }
         Ok(())
     }
@@ -177,6 +195,26 @@ mod tests {
         assert_eq!(settings.listen.allocation, 8081);
         let refused = settings.require(&[Name::Allocation]).expect_err("no issuer").to_string();
         assert!(refused.contains("no issuer is configured"), "{refused}");
+    }
+
+    #[test]
+    fn a_policy_that_makes_no_sense_is_refused_with_its_key() {
+        let pay_fee = |overrides: figment::value::Dict| {
+            platform::config::load::<Settings>(DEFAULTS, None, "NOBODY_SETS_THIS_", overrides)
+                .expect("well-formed")
+                .value
+                .pay_fee()
+        };
+        let policy = pay_fee(figment::value::Dict::new()).expect("the defaults make sense");
+        assert_eq!((policy.deadline.as_millis(), policy.attempts), (800, 3));
+        assert_eq!(policy.breaker, platform::breaker::BreakerConfig::default());
+        let short = figment::util::map! { "deadline" => "600ms" };
+        let refused = pay_fee(figment::util::map! { "payment".to_owned() => short.into() });
+        assert_eq!(
+            refused.expect_err("too short").to_string(),
+            "call.pay_fee.attempt_timeout is 650ms: it must be above 0 and at most what the whole \
+             call may take, 600ms"
+        );
     }
 
     #[test]

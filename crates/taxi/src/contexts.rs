@@ -129,7 +129,9 @@ impl Name {
             }
             Name::Driving => {
                 let cx = mesh.context(self, broker).await?;
-                let payments = PaymentClient::new(&settings.upstream.payment, mesh.tokens());
+                let address = &settings.upstream.payment;
+                let payments = PaymentClient::new(address, mesh.tokens(), settings.pay_fee()?)
+                    .map_err(|error| Exit::config(format!("upstream.payment: {error}")))?;
                 let config = driving::Config {
                     fare: settings.fare.clone(),
                     payment_deadline: settings.payment.deadline,

@@ -8,6 +8,7 @@
 //! | `outbox`, `parked` | events on their way out, and those that could not be applied |
 //! | `call`, `list`, `describe`, `token` | speak to a running mesh from the command line |
 //! | `demo` | people simulated through the public API |
+//! | `fault` | what goes wrong on purpose in `taxi dev` |
 //! | `issuer`, `provider-sim` | the development parts as processes of their own |
 //!
 //! Data goes to stdout, everything else to stderr; the exit codes are in [`exit`].
@@ -24,6 +25,7 @@ mod codec;
 mod config;
 mod contexts;
 mod exit;
+mod faults;
 mod http;
 mod mesh;
 mod operator;
@@ -36,7 +38,7 @@ mod survey;
 mod time;
 
 use cmd::{
-    call, demo, describe, dev, issuer, list, migrate, outbox, parked, rebuild, serve, token,
+    call, demo, describe, dev, fault, issuer, list, migrate, outbox, parked, rebuild, serve, token,
 };
 use exit::Exit;
 
@@ -88,6 +90,7 @@ enum Work {
     Outbox(outbox::Args),
     Parked(parked::Args),
     Demo(demo::Args),
+    Fault(fault::Args),
     Call(call::Args),
     /// List the methods that the running mesh offers.
     List,
@@ -149,6 +152,7 @@ async fn work(command: Work, global: &Global) -> Result<(), Exit> {
         Work::Outbox(args) => outbox::run(args, global).await,
         Work::Parked(args) => parked::run(args, global).await,
         Work::Demo(args) => demo::run(args, global).await,
+        Work::Fault(args) => fault::run(args, global).await,
         Work::Call(args) => call::run(args, global).await,
         Work::List => list::run(global).await,
         Work::Describe(args) => describe::run(args, global).await,

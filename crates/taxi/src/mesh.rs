@@ -4,6 +4,7 @@
 //! they have begun. Only then the work behind them stops, relays and consumers, because requests in
 //! flight may still need it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use platform::clock::SystemClock;
 use platform::context::Context;
 use platform::db::Db;
 use platform::nats_server::OLDEST;
-use platform::server::{self, Readiness};
+use platform::server::{self, Faults, Readiness};
 use platform::shutdown::Shutdown;
 use sea_orm::DbErr;
 use tokio::net::TcpListener;
@@ -50,6 +51,8 @@ pub(crate) struct Mesh {
     /// What they have still to do, for whoever collects metrics.
     pub(crate) backlogs: Backlogs,
     verifier: Verifier,
+    /// Only in development.
+    faults: BTreeMap<Name, Faults>,
     failure: Arc<OnceLock<String>>,
 }
 
@@ -63,9 +66,16 @@ impl Mesh {
             clock,
             stop,
             work: Shutdown::new(),
+            faults: BTreeMap::new(),
             failure: Arc::default(),
             settings,
         }
+    }
+
+    /// Lets a context misbehave at the word of whoever keeps a clone of this handle.
+    pub(crate) fn with_faults(mut self, name: Name, faults: Faults) -> Mesh {
+        self.faults.insert(name, faults);
+        self
     }
 
     /// Starts a context. Nothing it needs has to be there yet: its readiness says when it is.
@@ -78,6 +88,10 @@ impl Mesh {
         let broker = Broker::connect(self.settings.broker.clone(), name.as_str()).await;
         let broker = broker.map_err(|error| Exit::config(format!("broker.url: {error}")))?;
         let (routes, db) = name.start(self, broker.clone()).await?;
+        let routes = match self.faults.get(&name) {
+            Some(faults) => routes.with_faults(faults.clone()),
+            None => routes,
+        };
         self.backlogs.add(Source {
             context: name.as_str(),
             db: db.clone(),
@@ -109,7 +123,12 @@ impl Mesh {
     /// What a context with a database is given.
     pub(crate) async fn context(&self, name: Name, broker: Broker) -> Result<Context, Exit> {
         let db = open(name, &self.settings).await?;
-        Ok(Context::new(name.as_str(), db, broker, self.clock.clone(), self.work.clone()))
+        let context =
+            Context::new(name.as_str(), db, broker, self.clock.clone(), self.work.clone());
+        Ok(match self.faults.get(&name) {
+            Some(faults) => context.with_faults(faults.clone()),
+            None => context,
+        })
     }
 
     /// Our own tokens, for calls to a neighbour.

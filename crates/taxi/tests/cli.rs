@@ -156,6 +156,7 @@ fn without_a_mesh_there_is_nobody_to_call() {
         vec!["token", "--role", "driver", "--sub", "D1"],
         vec!["list"],
         vec!["describe", "allocation"],
+        vec!["fault", "ls"],
     ] {
         let (code, sentence) = taxi.refusal(&arguments, &[]);
         assert_eq!(code, 69, "{sentence}");
@@ -168,12 +169,41 @@ fn a_mesh_that_was_killed_is_no_mesh() {
     let taxi = Taxi::new();
     let ready = r#"{"gateway": "http://127.0.0.1:1", "grpc": {"allocation": "127.0.0.1:1"}}"#;
     std::fs::write(taxi.path().join("ready.json"), ready).expect("written");
-    for arguments in [vec!["list"], vec!["token", "--role", "driver", "--sub", "D1"]] {
+    for arguments in
+        [vec!["list"], vec!["token", "--role", "driver", "--sub", "D1"], vec!["fault", "ls"]]
+    {
         let arguments = [arguments, vec!["--ready-file", "ready.json"]].concat();
         let (code, sentence) = taxi.refusal(&arguments, &[]);
         assert_eq!(code, 69, "{sentence}");
         assert!(sentence.contains("with `taxi dev`"), "{sentence}");
     }
+}
+
+#[test]
+fn faults_are_for_development_only() {
+    let taxi = Taxi::new();
+    let ready = r#"{"admin": "http://127.0.0.1:1", "grpc": {"payment": "127.0.0.1:1"}}"#;
+    std::fs::write(taxi.path().join("ready.json"), ready).expect("written");
+    let arguments = ["fault", "set", "payment.down", "--ready-file", "ready.json"];
+    let (code, sentence) = taxi.refusal(&arguments, &[]);
+    assert_eq!(code, 77, "{sentence}");
+    assert!(sentence.starts_with("faults are for development"), "{sentence}");
+}
+
+#[test]
+fn webhooks_of_the_provider_are_signed_or_not_sent() {
+    let taxi = Taxi::new();
+    let url = ["provider-sim", "--webhook-url", "http://127.0.0.1:1"];
+    for arguments in [url.to_vec(), [&url[..], &["--webhook-secret", "hunter2"]].concat()] {
+        let (code, stderr) = taxi.run(&arguments, &[]);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("--webhook-secret"), "{stderr}");
+    }
+    let secret = [("TAXI_PAYMENT__WEBHOOK_SECRET", "hunter2")];
+    let (code, sentence) = taxi.refusal(&["serve", "payment"], &secret);
+    assert_eq!(code, 78, "{sentence}");
+    assert!(sentence.starts_with("payment.webhook_secret"), "{sentence}");
+    assert!(sentence.contains("whsec_") && !sentence.contains("hunter2"), "{sentence}");
 }
 
 #[test]
@@ -185,6 +215,7 @@ fn a_command_line_without_sense_is_a_usage_error() {
         vec!["serve", "gardening"],
         vec!["token", "--role", "king", "--sub", "K1"],
         vec!["call", "allocation", "GetAllocation", "-H", "nonsense"],
+        vec!["fault", "set"],
     ] {
         let (code, stderr) = taxi.run(&arguments, &[]);
         assert_eq!(code, 2, "{arguments:?}: {stderr}");

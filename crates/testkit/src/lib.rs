@@ -4,6 +4,7 @@
 //!   front door; dropping it checks the promises that every test relies on;
 //! * [`Postgres`]: a real server, and a fresh database for each test;
 //! * [`Process`]: any program, with its output kept;
+//! * [`Provider`]: the simulated payment provider, its log and its faults;
 //! * [`Proxy`]: a TCP connection that can be slowed, silenced, reset and refused;
 //! * [`Balancer`]: one address in front of several replicas;
 //! * [`TestClock`]: time by hand;
@@ -21,6 +22,7 @@ mod eventually;
 mod mesh;
 mod postgres;
 mod process;
+mod provider;
 mod proxy;
 
 pub use absent::absent_broker;
@@ -36,5 +38,6 @@ pub use mesh::{
     read_json,
 };
 pub use postgres::{Durability, Postgres, PostgresError};
-pub use process::Process;
+pub use process::{Process, free_port};
+pub use provider::{Provider, ProviderCharge, ProviderRefund, ProviderRequest};
 pub use proxy::{Fault, Proxy};

@@ -28,6 +28,7 @@ use kernel::Role;
 
 use crate::postgres::{Durability, Postgres, chain};
 use crate::process::{Process, free_port};
+use crate::provider::Provider;
 
 /// All contexts.
 pub const CONTEXTS: [&str; 5] = ["allocation", "driving", "payment", "dashboard", "message"];
@@ -63,6 +64,9 @@ pub struct Ready {
     pub grpc: BTreeMap<String, String>,
     /// The broker.
     pub nats: String,
+    /// Base address of the simulated payment provider.
+    #[serde(default)]
+    pub provider: String,
     /// The data directory.
     pub data: PathBuf,
 }
@@ -176,8 +180,13 @@ impl Mesh {
             .into_iter()
             .map(|context| (context.to_owned(), format!("127.0.0.1:{}", port())))
             .collect();
-        let ready =
-            Ready { gateway: String::new(), grpc, nats: nats.url(), data: files.path().to_owned() };
+        let ready = Ready {
+            gateway: String::new(),
+            grpc,
+            nats: nats.url(),
+            provider: format!("http://127.0.0.1:{}", port()),
+            data: files.path().to_owned(),
+        };
         let mut mesh = Self {
             processes: BTreeMap::new(),
             nats_port: nats.port(),
@@ -196,9 +205,11 @@ impl Mesh {
         for (context, name, value) in settings {
             mesh.set(context, name, value);
         }
-        mesh.ready.gateway = mesh.helper(ISSUER).await;
-        let provider = mesh.helper(PROVIDER).await;
+        mesh.ready.gateway = mesh.helper(ISSUER, &[]).await;
+        mesh.start_provider().await;
+        let provider = mesh.ready.provider.clone();
         mesh.set("payment", PROVIDER_URL, &provider);
+        mesh.set("payment", WEBHOOK_SECRET, SECRET);
         mesh.migrate().await;
         for context in CONTEXTS {
             mesh.start_context(context).await;
@@ -387,6 +398,33 @@ impl Mesh {
         orderly(process.until(READY_DEADLINE, seen).await);
     }
 
+    /// The payment provider's stand-in.
+    #[must_use]
+    pub fn provider(&self) -> Provider {
+        Provider::at(&self.ready.provider)
+    }
+
+    /// Kills the payment provider's stand-in with SIGKILL.
+    ///
+    /// # Panics
+    /// When it is none of this mesh's own processes: `taxi dev` looks after its own.
+    pub fn kill_provider(&mut self) {
+        self.kill(PROVIDER);
+    }
+
+    /// Starts the payment provider's stand-in of [`Mesh::serve`] (again), on its port and log, without
+    /// faults.
+    ///
+    /// # Panics
+    /// When it does not come up; with what it printed.
+    pub async fn start_provider(&mut self) {
+        let listen = self.ready.provider.trim_start_matches("http://").to_owned();
+        let webhooks = format!("http://{}/webhooks/provider", self.address("payment"));
+        let arguments =
+            ["--listen", &listen, "--webhook-url", &webhooks, "--webhook-secret", SECRET];
+        self.helper(PROVIDER, &arguments).await;
+    }
+
     /// Kills the broker of [`Mesh::serve`] with SIGKILL.
     ///
     /// # Panics
@@ -451,11 +489,14 @@ impl Mesh {
     }
 
     /// Starts `taxi issuer` or `taxi provider-sim`; its address.
-    async fn helper(&mut self, name: &str) -> String {
+    async fn helper(&mut self, name: &str, arguments: &[&str]) -> String {
+        // A predecessor that still runs would keep the port.
+        self.processes.remove(name);
         let ready_file = self.dir().join(format!("{name}.json"));
+        let _ = std::fs::remove_file(&ready_file);
         let mut command = program(&self.bin);
         command.args([name, "--ready-file"]).arg(&ready_file);
-        command.arg("--data").arg(self.dir().join(format!("{name}.data")));
+        command.arg("--data").arg(self.dir().join(format!("{name}.data"))).args(arguments);
         command.envs(self.settings.get(name).cloned().unwrap_or_default());
         let process = spawned(name, &mut command, self.dir());
         let process = self.processes.entry(name.to_owned()).or_insert(process);
@@ -546,6 +587,9 @@ impl Mesh {
 const MIGRATE: &str = "migrate";
 /// The setting of the payment context that names the payment provider.
 const PROVIDER_URL: &str = "TAXI_PAYMENT__PROVIDER_URL";
+/// And the one that says what its webhooks are signed with.
+const WEBHOOK_SECRET: &str = "TAXI_PAYMENT__WEBHOOK_SECRET";
+const SECRET: &str = "whsec_ZGV2ZWxvcG1lbnQgb25seTogbm8gc2VjcmV0";
 
 /// Not part of the product in production: killed at the end, whatever they do.
 fn helps(name: &str) -> bool {

@@ -202,7 +202,10 @@ pub(crate) fn signal(name: &str, target: &str) -> io::Result<()> {
 /// From 32768 up the kernel gives ports to whoever asks, outgoing connections too, so one that is let go
 /// there is soon somebody else's. Below, each is handed out once in this process, and processes begin
 /// at different places.
-pub(crate) fn free_port() -> io::Result<u16> {
+///
+/// # Errors
+/// When every one of them is in use.
+pub fn free_port() -> io::Result<u16> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static HANDED_OUT: AtomicU16 = AtomicU16::new(0);

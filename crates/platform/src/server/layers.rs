@@ -23,7 +23,7 @@ use tracing::Instrument as _;
 
 use crate::auth::is_open;
 use crate::call::{Deadline, read_timeout};
-use crate::status::{self, status};
+use crate::status::{self, status, upper_snake};
 use crate::telemetry::Trace;
 
 /// Carries on the caller's trace, and gives everything that is logged on the way a span.
@@ -80,17 +80,6 @@ fn explained(bare: &Status) -> Status {
     };
     *explained.metadata_mut() = bare.metadata().clone();
     explained
-}
-
-fn upper_snake(code: Code) -> String {
-    let mut name = String::new();
-    for letter in format!("{code:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
 }
 
 /// Refuses at once what there is no room for, instead of letting everybody wait.

@@ -1,5 +1,7 @@
 //! The whole stack, over a real connection, with tokens of a real issuer.
 
+mod beside;
+
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
@@ -121,6 +123,12 @@ struct House {
 
 impl House {
     async fn open(config: ServerConfig) -> House {
+        let routes = |kitchen| Routes::new("kitchen").service(kitchen, ACCESS);
+        House::with(config, routes).await
+    }
+
+    /// A house that offers more than its kitchen.
+    async fn with(config: ServerConfig, routes: impl FnOnce(Kitchen) -> Routes) -> House {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let issuer =
             Issuer::new(format!("http://{}", listener.local_addr().expect("an address")), "house");
@@ -135,7 +143,7 @@ impl House {
         let kitchen = Kitchen { waiting: waiting.clone(), go_on: go_on.clone(), neighbour };
         let served = tokio::spawn(serve(
             listener,
-            vec![Routes::new("kitchen").service(kitchen, ACCESS)],
+            vec![routes(kitchen)],
             Verifier::discover(AuthConfig::new(issuer.url(), "house")),
             readiness.clone(),
             &[],
@@ -165,7 +173,7 @@ impl House {
 
 fn neighbour(address: &str, issuer: &Issuer, deadline: Duration) -> Unary {
     let tokens = ServiceTokens::new(issuer.url(), "kitchen", "dev");
-    unary(channel(address), tokens, CallPolicy { deadline })
+    unary("cook", channel(address), tokens, CallPolicy::once(deadline))
 }
 
 fn path(method: &str) -> PathAndQuery {

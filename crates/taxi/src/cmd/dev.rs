@@ -1,12 +1,15 @@
 //! `taxi dev`: everything on this machine, in one process.
 //!
 //! All contexts over real gRPC, each with its own database, a managed nats-server, the development
-//! issuer behind the door, the simulated payment provider: the same code path as in production, on
-//! other addresses. In this order: configuration, ports, data directory, broker, schemas, contexts;
-//! the ready file comes when every context says over the network that it serves.
+//! issuer behind the door: the same code path as in production, on other addresses. The simulated
+//! payment provider is a process of its own, because it has to be able to fail alone. In this order:
+//! configuration, ports, data directory, broker, schemas and provider, contexts; the ready file
+//! comes when every context says over the network that it serves.
 
 mod data;
+mod faults;
 mod parts;
+mod provider;
 mod welcome;
 
 use std::net::SocketAddr;
@@ -14,17 +17,18 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use platform::issuer::{Issuer, SECRET};
-use platform::server::Readiness;
+use platform::server::{self, Readiness};
 
 use self::data::Data;
+use self::faults::Faults;
 use self::parts::{Nats, Ports};
+use self::provider::{Provider, WEBHOOK_SECRET};
 use super::{migrate, on_signals};
 use crate::config::{self, Databases, Source, sqlite_url};
 use crate::contexts::Name;
 use crate::exit::Exit;
 use crate::mesh::{self, Mesh};
 use crate::ports::address;
-use crate::provider_sim::Provider;
 use crate::ready::{self, ReadyFile};
 use crate::{Global, http};
 
@@ -114,9 +118,12 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     settings.broker.url = nats.url().to_owned();
     settings.upstream.payment = ready.grpc[Name::Payment.as_str()].clone();
     settings.payment.provider_url = ports.provider()?;
+    settings.payment.webhook_secret = WEBHOOK_SECRET.parse().ok();
 
-    let mesh = Mesh::new(settings, stop);
-    let contexts = start(&mesh, ports, &data).await?;
+    let payment = server::Faults::default();
+    let faults = Faults::new(payment.clone(), &settings.payment.provider_url);
+    let mesh = Mesh::new(settings, stop).with_faults(Name::Payment, payment);
+    let contexts = start(&mesh, ports, faults, &data).await?;
     let ready_file = tokio::select! {
         () = mesh.stop.cancelled() => None,
         exit = nats.ended() => return Err(exit),
@@ -144,11 +151,18 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
 }
 
 /// Brings the schemas up to date, and starts everything that listens.
-async fn start(mesh: &Mesh, ports: Ports, data: &Data) -> Result<Contexts, Exit> {
+async fn start(mesh: &Mesh, ports: Ports, faults: Faults, data: &Data) -> Result<Contexts, Exit> {
     let settings = &mesh.settings;
     let databases = Name::ALL.into_iter().filter(|it| it.database(&settings.database).is_some());
     let migrations = databases.map(|context| migrate::migrate(context, settings));
-    futures::future::try_join_all(migrations).await?;
+    let migrated = futures::future::try_join_all(migrations);
+    let provider = Provider {
+        port: ports.provider,
+        log: data.file("provider.db"),
+        webhook_url: format!("http://{}/webhooks/provider", settings.upstream.payment),
+    };
+    let provider = provider.start(&mesh.work);
+    futures::future::try_join(migrated, provider).await?;
 
     let mut contexts = Contexts::default();
     for (context, listener) in ports.contexts {
@@ -157,12 +171,10 @@ async fn start(mesh: &Mesh, ports: Ports, data: &Data) -> Result<Contexts, Exit>
         mesh.start(context, listener, &readiness).await?;
         contexts.readiness.push(readiness);
     }
-    let provider = Provider::open(&data.file("provider.db")).await?;
-    http::serve("provider", ports.provider, provider.router(), &mesh.stop);
     let keys = data.file("issuer.keys");
     let issuer = Issuer::load_or_create(&settings.auth.issuer, &settings.auth.audience, &keys)
         .map_err(|error| Exit::cannot_create(format!("{}: {error}", keys.display())))?;
-    let door = parts::door(issuer, contexts.readiness.clone(), mesh.backlogs.clone());
+    let door = parts::door(issuer, contexts.readiness.clone(), mesh.backlogs.clone(), faults);
     http::serve("gateway", ports.gateway, door, &mesh.stop);
     Ok(contexts)
 }

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod describe;
 pub(crate) mod dev;
+pub(crate) mod fault;
 pub(crate) mod issuer;
 pub(crate) mod list;
 pub(crate) mod migrate;

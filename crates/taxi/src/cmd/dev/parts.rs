@@ -1,5 +1,6 @@
 //! What `taxi dev` starts beside the contexts: ports, the broker, the door.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,10 @@ use platform::backlog::Backlogs;
 use platform::issuer::Issuer;
 use platform::nats_server::{NatsServer, NatsServerError, Options};
 use platform::server::{Readiness, scrape};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::data::Data;
+use super::faults::Faults;
 use crate::config::Listen;
 use crate::contexts::Name;
 use crate::exit::Exit;
@@ -26,7 +28,7 @@ pub(super) struct Ports {
     /// The door's.
     pub(super) gateway: TcpListener,
     /// The payment provider's, which is always a free one.
-    pub(super) provider: TcpListener,
+    pub(super) provider: TcpSocket,
 }
 
 impl Ports {
@@ -42,7 +44,10 @@ impl Ports {
             contexts.push((context, bind(context.as_str(), context.port(listen)).await?));
         }
         let gateway = bind("gateway", listen.gateway).await?;
-        Ok(Ports { contexts, gateway, provider: bind("provider", 0).await? })
+        let provider = reserve().map_err(|error| {
+            Exit::failed(format!("there is no port for the payment provider: {error}"))
+        })?;
+        Ok(Ports { contexts, gateway, provider })
     }
 
     /// The base address of the door.
@@ -52,7 +57,9 @@ impl Ports {
 
     /// The base address of the payment provider.
     pub(super) fn provider(&self) -> Result<String, Exit> {
-        Ok(format!("http://{}", address(&self.provider)?))
+        let address = self.provider.local_addr();
+        let address = address.map_err(|error| Exit::failed(format!("no address: {error}")))?;
+        Ok(format!("http://{address}"))
     }
 
     /// All addresses.
@@ -69,6 +76,14 @@ impl Ports {
         }
         Ok(ready)
     }
+}
+
+/// A free port for somebody else: nobody listens there yet, and nobody is given it.
+fn reserve() -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    Ok(socket)
 }
 
 /// Which broker.
@@ -141,8 +156,14 @@ impl Nats {
     }
 }
 
-/// The door: development tokens, whether everything is well, and how much there is of what.
-pub(super) fn door(issuer: Issuer, contexts: Vec<Readiness>, backlogs: Backlogs) -> Router {
+/// The door: development tokens, whether everything is well, how much there is of what, and what
+/// goes wrong on purpose.
+pub(super) fn door(
+    issuer: Issuer,
+    contexts: Vec<Readiness>,
+    backlogs: Backlogs,
+    faults: Faults,
+) -> Router {
     let readyz = async move || {
         let missing: Vec<&str> = contexts.iter().flat_map(Readiness::not_ready).collect();
         match contexts.iter().all(Readiness::is_ready) {
@@ -157,4 +178,5 @@ pub(super) fn door(issuer: Issuer, contexts: Vec<Readiness>, backlogs: Backlogs)
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(async move || scrape(&backlogs).await))
+        .merge(faults.router())
 }

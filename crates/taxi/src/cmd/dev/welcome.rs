@@ -19,7 +19,7 @@ pub(super) fn text(ready: &Ready, ready_file: &Path, took: Duration, ephemeral: 
         let address = ready.grpc.get(context.as_str()).map_or("", String::as_str);
         row(context.as_str(), address, "gRPC with reflection and health");
     }
-    row("provider", &or_none(&ready.provider), "simulated payments: /v1/charges");
+    row("provider", &or_none(&ready.provider), "simulated payments: /v1/charges, /v1/faults");
     row("nats", &or_none(&ready.nats), "events");
     let kept = if ephemeral { "removed at the end" } else { "kept" };
     let data = ready.data.as_deref().unwrap_or(Path::new("")).display().to_string();
@@ -32,6 +32,7 @@ pub(super) fn text(ready: &Ready, ready_file: &Path, took: Duration, ephemeral: 
     format!(
         "taxi is ready after {:.1} s; Ctrl-C stops it.\n\n{}\nTry:\n  \
          taxi list{found}\n  \
+         taxi fault ls{found}\n  \
          taxi call allocation RequestAllocation \\\n    \
          '{{\"allocation\": {{\"destination\": {{\"address\": \"Misa\"}}}}}}' \\\n    \
          --role customer --sub C1{found}\n",
