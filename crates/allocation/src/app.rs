@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::{
-    Actor, AllocationId, Cause, Clock, DriverId, DrivingId, Failure, Page, PageRequest, Recorded,
-    Repository,
+    Actor, AllocationId, Cause, Clock, CustomerId, DriverId, DrivingId, Failure, Page, PageRequest,
+    PaymentId, Recorded, Repository,
 };
 use platform::store::{Store, Watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Config;
 use crate::domain::{Allocation, Filter, State, Wish, open_allocation_exists};
+use crate::dues::Dues;
 
 /// The allocations of all customers.
 pub struct Allocations {
     store: Store<Allocation>,
+    dues: Dues,
     clock: Arc<dyn Clock>,
     config: Config,
 }
@@ -24,24 +26,24 @@ pub struct Allocations {
 pub type Outcome = Result<Recorded<Allocation>, Failure>;
 
 impl Allocations {
-    /// The allocations in this store.
-    pub fn new(store: Store<Allocation>, clock: Arc<dyn Clock>, config: Config) -> Allocations {
-        Allocations { store, clock, config }
+    /// The allocations in this store, and the dues beside them.
+    pub fn new(
+        store: Store<Allocation>,
+        dues: Dues,
+        clock: Arc<dyn Clock>,
+        config: Config,
+    ) -> Allocations {
+        Allocations { store, dues, clock, config }
     }
 
-    /// A customer asks for a car. The store's constraint on open slots decides races; another slot
-    /// is tried only when one is taken.
+    /// A customer asks for a car. The store refuses who owes a fee, and its constraint on open slots
+    /// decides races; another slot is tried only when one is taken.
     pub async fn request(&self, cause: &Cause, wish: Wish) -> Outcome {
         let max = self.config.max_open_per_customer;
         for slot in 0..max {
             let id = AllocationId(self.clock.new_id());
-            let (allocation, events) = Allocation::request(
-                id,
-                wish.clone(),
-                slot,
-                self.clock.now(),
-                self.config.expire_after,
-            );
+            let (now, terms) = (self.clock.now(), self.config.terms());
+            let (allocation, events) = Allocation::request(id, wish.clone(), slot, now, terms);
             match self.store.create(cause, allocation, events).await {
                 Err(Failure::Rejected(no)) if no == open_allocation_exists(1) => {}
                 outcome => return outcome,
@@ -164,5 +166,20 @@ impl Allocations {
         driving: State,
     ) -> Outcome {
         self.store.change(by, id.0, move |a| Ok(a.driving_cancel_rejected(driving))).await
+    }
+
+    /// The provider refused to take a fee: its customer owes it.
+    pub async fn payment_declined(
+        &self,
+        by: &Cause,
+        payment: PaymentId,
+        customer: &CustomerId,
+    ) -> Result<(), Failure> {
+        self.dues.open(by, payment, customer, self.clock.now()).await
+    }
+
+    /// A fee is taken, given back, or going to be taken without its customer: nobody owes it.
+    pub async fn payment_not_due(&self, by: &Cause, payment: PaymentId) -> Result<(), Failure> {
+        self.dues.close(by, payment, self.clock.now()).await
     }
 }

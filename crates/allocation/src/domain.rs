@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kernel::{
-    Aggregate, AllocationId, CustomerId, DriverId, DrivingId, Place, Rejection, Timestamp, Uuid,
+    Aggregate, AllocationId, CustomerId, DriverId, DrivingId, PaymentId, Place, Rejection,
+    Timestamp, Uuid,
 };
 
 /// Where an allocation stands.
@@ -42,6 +43,25 @@ pub enum Language {
     En,
 }
 
+/// Whether a customer who owes a fee may ask for a car.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Debtors {
+    /// They settle it first.
+    #[default]
+    Refused,
+    /// They may.
+    Served,
+}
+
+/// On which terms cars are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long a request waits for a driver.
+    pub expire_after: Duration,
+    /// Whether a customer who owes a fee may ask.
+    pub debtors: Debtors,
+}
+
 /// Why a driving is to be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelCause {
@@ -78,6 +98,8 @@ pub struct Allocation {
     pub driver: Option<DriverId>,
     /// Why it was cancelled, in the customer's words.
     pub cancel_reason: String,
+    /// Whether its customer may owe a fee: matters while it is new, and is not kept.
+    pub debtors: Debtors,
 }
 
 /// What can happen to an allocation.
@@ -125,7 +147,7 @@ impl Allocation {
         wish: Wish,
         slot: u32,
         now: Timestamp,
-        expire_after: Duration,
+        terms: Terms,
     ) -> (Allocation, Vec<Event>) {
         let allocation = Allocation {
             id,
@@ -135,11 +157,12 @@ impl Allocation {
             language: wish.language,
             state: State::Requested,
             slot,
-            expire_time: now.plus(expire_after),
+            expire_time: now.plus(terms.expire_after),
             expiring: false,
             driving: None,
             driver: None,
             cancel_reason: String::new(),
+            debtors: terms.debtors,
         };
         (allocation, vec![Event::AllocationRequested])
     }
@@ -264,6 +287,13 @@ pub fn open_allocation_exists(max: u32) -> Rejection {
     Rejection::precondition("OPEN_ALLOCATION_EXISTS", message)
 }
 
+/// The customer owes a fee: the provider refused to take it, and it has not been settled since.
+pub fn outstanding_payment(payment: PaymentId) -> Rejection {
+    let message =
+        format!("a fee was declined and is outstanding: SettlePayment of {payment} first");
+    Rejection::precondition("OUTSTANDING_PAYMENT", message)
+}
+
 fn already_started() -> Rejection {
     Rejection::precondition(
         "DRIVING_ALREADY_STARTED",
@@ -294,7 +324,8 @@ mod tests {
             language: Language::Ko,
         };
         let now = Timestamp::from_micros(0);
-        Allocation::request(AllocationId(Uuid::nil()), wish, 0, now, Duration::from_secs(600)).0
+        let terms = Terms { expire_after: Duration::from_secs(600), debtors: Debtors::default() };
+        Allocation::request(AllocationId(Uuid::nil()), wish, 0, now, terms).0
     }
 
     fn in_state(state: State) -> Allocation {

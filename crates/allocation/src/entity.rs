@@ -1,15 +1,20 @@
 //! The row of an allocation, and the mapping between the two.
 
+use std::collections::HashMap;
+
 use kernel::{Actor, AllocationId, CustomerId, DriverId, DrivingId, Recorded, Rejection, Role};
 use kernel::{Timestamp, Uuid};
 use platform::outbox::Publication;
 use platform::store::{CorruptRow, Persist, PlaceColumns};
 use sea_orm::entity::prelude::*;
-use sea_orm::{Condition, Set};
+use sea_orm::{Condition, DatabaseTransaction, Set};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Allocation, Event, Filter, Language, State, open_allocation_exists};
-use crate::events;
+use crate::domain::{
+    Allocation, Debtors, Event, Filter, Language, State, open_allocation_exists,
+    outstanding_payment,
+};
+use crate::{dues, events};
 
 /// The table of allocations.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel, Serialize, Deserialize)]
@@ -70,6 +75,7 @@ impl Persist for Allocation {
                 driving: row.driving.map(DrivingId),
                 driver: row.driver.map(DriverId::from_subject),
                 cancel_reason: row.cancel_reason,
+                debtors: Debtors::default(),
             },
             revision: row.revision,
             version: row.version,
@@ -146,6 +152,21 @@ impl Persist for Allocation {
 
     fn publication(recorded: &Recorded<Allocation>, event: &Event) -> Publication {
         events::publication(recorded, event)
+    }
+
+    /// Whoever owes a fee pays it first.
+    async fn obstacle(
+        db: &DatabaseTransaction,
+        new: &[&Allocation],
+    ) -> Result<HashMap<Uuid, Rejection>, DbErr> {
+        let asked = new.iter().filter(|allocation| allocation.debtors == Debtors::Refused);
+        let customers = asked.clone().map(|allocation| &allocation.customer);
+        let owed = dues::owed_by(db, customers).await?;
+        let owes = |allocation: &&&Allocation| {
+            let payment = owed.get(allocation.customer.subject())?;
+            Some((allocation.id.0, outstanding_payment(*payment)))
+        };
+        Ok(asked.filter_map(|allocation| owes(&allocation)).collect())
     }
 }
 

@@ -42,9 +42,9 @@ pub(crate) fn routes(allocations: Arc<Allocations>, clock: Arc<dyn Clock>) -> Ro
     Routes::new(crate::NAME).service(service, ACCESS)
 }
 
-struct Grpc {
-    allocations: Arc<Allocations>,
-    clock: Arc<dyn Clock>,
+pub(crate) struct Grpc {
+    pub(crate) allocations: Arc<Allocations>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 #[tonic::async_trait]

@@ -2,7 +2,7 @@
 //!
 //! | command | rule | event |
 //! |---|---|---|
-//! | [`request`](app::Allocations::request) | at most `max_open_per_customer` open ones | AllocationRequested |
+//! | [`request`](app::Allocations::request) | no declined fee outstanding, at most `max_open_per_customer` open ones | AllocationRequested |
 //! | [`cancel`](app::Allocations::cancel) | before the driving starts; *driving decides* | AllocationCancelRequested |
 //! | [`expire_unanswered`](app::Allocations::expire_unanswered) | no driver within `expire_after` | AllocationCancelRequested |
 //!
@@ -15,13 +15,22 @@
 //! | `when_driving_cancelled` | DrivingCancelled | CANCELLED or EXPIRED, AllocationCancelled or AllocationExpired |
 //! | `when_driving_cancel_rejected` | DrivingCancelRejected | back to what the driving is |
 //!
+//! | policy | when payment says | then |
+//! |---|---|---|
+//! | `when_payment_declined` | PaymentDeclined | the customer owes the fee |
+//! | `when_payment_not_due` | PaymentApproved, PaymentDeferred, PaymentRefunded | nobody owes it |
+//!
+//! **The due rule**: whoever owes a fee settles it before the next ride, unless `refuse_outstanding`
+//! is off. Only a declined fee is owed; one that will be taken a bit later is nobody's fault. The
+//! request finds it in the store's own transaction ([`dues`]): payment is not asked.
+//!
 //! **The cancel rule** is [`domain::Allocation::cancel`]. Accept, start and cancel meet in one place,
 //! the driving's row, because only there can one of them win. So a cancel is first a wish
 //! (CANCELLING), and what driving answers is the outcome.
 //!
 //! When a neighbour is down: asking needs nothing but this context's own database. Without driving a
-//! cancel answers CANCELLING and is decided when driving is back; without the broker events wait in
-//! the outbox.
+//! cancel answers CANCELLING and is decided when driving is back; without payment dues stay as they
+//! are; without the broker events wait in the outbox.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +40,12 @@ use platform::context::Context;
 use platform::server::Routes;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::{Debtors, Terms};
+use crate::dues::Dues;
+
 pub mod app;
 pub mod domain;
+pub mod dues;
 mod entity;
 mod events;
 mod grpc;
@@ -54,12 +67,22 @@ pub struct Config {
     /// How long an allocation waits for a driver.
     #[serde(with = "duration")]
     pub expire_after: Duration,
+    /// Whether a customer who owes a declined fee is refused until it is settled.
+    pub refuse_outstanding: bool,
+}
+
+impl Config {
+    fn terms(&self) -> Terms {
+        let debtors = if self.refuse_outstanding { Debtors::Refused } else { Debtors::Served };
+        Terms { expire_after: self.expire_after, debtors }
+    }
 }
 
 /// Starts the context's relay, policies and timer; answers what it serves.
 pub fn start(cx: &Context, config: Config) -> Routes {
-    let allocations = Arc::new(app::Allocations::new(cx.store(), cx.clock.clone(), config));
-    cx.consume(&["driving"], policies::Policies::new(allocations.clone()));
+    let dues = Dues::new(cx.db.clone());
+    let allocations = Arc::new(app::Allocations::new(cx.store(), dues, cx.clock.clone(), config));
+    cx.consume(&["driving", "payment"], policies::Policies::new(allocations.clone()));
     let timer = allocations.clone();
     cx.every(EXPIRY_PERIOD, "expiry", move || {
         let allocations = timer.clone();
@@ -67,3 +90,6 @@ pub fn start(cx: &Context, config: Config) -> Routes {
     });
     grpc::routes(allocations, cx.clock.clone())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut migrations = house_migrations();
         migrations.push(Box::new(CreateAllocation));
+        migrations.push(Box::new(CreateDue));
         migrations
     }
 }
@@ -45,6 +46,32 @@ impl MigrationTrait for CreateAllocation {
                 CREATE INDEX allocation_driver ON allocation (driver, id);
                 CREATE INDEX allocation_unanswered ON allocation (expire_time)
                     WHERE state = 'REQUESTED';"
+            ))
+            .await
+            .map(drop)
+    }
+}
+
+struct CreateDue;
+
+impl MigrationName for CreateDue {
+    fn name(&self) -> &str {
+        "m0003_create_due"
+    }
+}
+
+/// Who owes which fee.
+#[async_trait::async_trait]
+impl MigrationTrait for CreateDue {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let uuid = uuid_type(manager);
+        manager
+            .get_connection()
+            .execute_unprepared(&format!(
+                "CREATE TABLE due (
+                    payment {uuid} PRIMARY KEY, version bigint NOT NULL, debtor text,
+                    cause {uuid} NOT NULL, time bigint NOT NULL);
+                CREATE INDEX due_debtor ON due (debtor);"
             ))
             .await
             .map(drop)

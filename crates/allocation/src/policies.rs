@@ -1,8 +1,8 @@
-//! What allocation does when it hears from driving.
+//! What allocation does when it hears from driving and payment.
 
 use std::sync::Arc;
 
-use kernel::{Cause, Failure, Rejection};
+use kernel::{Cause, Failure, PaymentId, Rejection};
 use platform::broker::Delivery;
 use platform::consumer;
 use prost::Name;
@@ -11,6 +11,7 @@ use proto::driving::v1::{
     DrivingApproved, DrivingCancelRejected, DrivingCancelled, DrivingFinished, DrivingOpened,
     DrivingStarted,
 };
+use proto::payment::v1::{PaymentApproved, PaymentDeclined, PaymentDeferred, PaymentRefunded};
 
 use crate::app::Allocations;
 use crate::domain::State;
@@ -32,7 +33,11 @@ impl consumer::Policies for Policies {
             DrivingCancelRejected::NAME => {
                 self.when_driving_cancel_rejected(&cause, event.decode()?).await
             }
-            // Payments are not allocation's business.
+            PaymentDeclined::NAME => self.when_payment_declined(&cause, event.decode()?).await,
+            PaymentApproved::NAME | PaymentDeferred::NAME | PaymentRefunded::NAME => {
+                self.when_payment_not_due(&cause, PaymentId(event.aggregate)).await
+            }
+            // What driving knows of a payment, payment says itself.
             _ => Ok(()),
         }
     }
@@ -93,5 +98,19 @@ impl Policies {
         };
         let id = event.allocation.parse()?;
         self.allocations.driving_cancel_rejected(by, id, driving).await.map(drop)
+    }
+
+    async fn when_payment_declined(
+        &self,
+        by: &Cause,
+        event: PaymentDeclined,
+    ) -> Result<(), Failure> {
+        let (payment, customer) = (event.payment.parse()?, event.customer.parse()?);
+        self.allocations.payment_declined(by, payment, &customer).await
+    }
+
+    /// It is taken, or will be without the customer, or has been given back.
+    async fn when_payment_not_due(&self, by: &Cause, payment: PaymentId) -> Result<(), Failure> {
+        self.allocations.payment_not_due(by, payment).await
     }
 }

@@ -406,7 +406,7 @@ fn stuck(since: Timestamp) -> Condition {
     let unpaid = Condition::all()
         .add(stands(Column::DrivingStatus, Driving::Finished.into()))
         .add(Column::PaymentStatus.is_not_in(settled))
-        // Each failed attempt is an event: only the finish tells how long it has taken.
+        // What happens to the payment moves the ride: only the finish tells how long it has taken.
         .add(Column::FinishTime.lt(since.micros()));
     let undecided = Condition::any()
         .add(unopened)

@@ -19,8 +19,10 @@ use proto::dashboard::v1::{
     GetDrivingInfoRequest, GetSummaryRequest, ListDrivingInfosRequest, StateCount,
     WatchDrivingInfosRequest, WatchDrivingInfosResponse,
 };
-use proto::driving::v1::DrivingOpened;
-use proto::payment::v1::{PaymentApproved, PaymentRefunded};
+use proto::driving::v1::driving::PaymentState;
+use proto::driving::v1::{DrivingOpened, DrivingPaymentSettled};
+use proto::payment::v1::payment::State as Payment;
+use proto::payment::v1::{PaymentApproved, PaymentDeclined, PaymentDeferred, PaymentRefunded};
 use tonic::{Code, Status};
 
 use crate::entity::{Location, Place};
@@ -323,6 +325,69 @@ async fn the_key_figures() {
         assert_eq!(summary.as_of.expect("on every answer").sequence, 999);
     })
     .await;
+}
+
+/// What has happened to the fee of a ride of 3 000 won, how the ride then shows its payment, and
+/// what of the fee is taken and outstanding.
+#[tokio::test]
+async fn a_fee_is_either_taken_or_outstanding_whatever_happens_to_it() {
+    use Payment::{Approved, Declined, Deferred, Refunded, Requested};
+    let settled = |version, state: PaymentState| {
+        let payment_state = state.into();
+        move |n, at| {
+            let event_of_driving = DrivingPaymentSettled { payment_state, ..Default::default() };
+            event(n, at, version, event_of_driving)
+        }
+    };
+    let given_back = |version, units| {
+        move |n, at| {
+            let refunded_amount = won(units);
+            event(n, at, version, PaymentRefunded { refunded_amount, ..Default::default() })
+        }
+    };
+    type Happens<'a> = &'a dyn Fn(u128, u64) -> Delivery;
+    let late: Happens<'_> = &settled(4, PaymentState::Deferred);
+    let known: Happens<'_> = &settled(5, PaymentState::Approved);
+    let deferred: Happens<'_> = &|n, at| event(n, at, 1, PaymentDeferred::default());
+    let declined: Happens<'_> = &|n, at| event(n, at, 1, PaymentDeclined::default());
+    let declined_again: Happens<'_> = &|n, at| event(n, at, 2, PaymentDeclined::default());
+    let at_once: Happens<'_> = &|n, at| event(n, at, 1, PaymentApproved::default());
+    let in_the_end: Happens<'_> = &|n, at| event(n, at, 2, PaymentApproved::default());
+    let deferred_again: Happens<'_> = &|n, at| event(n, at, 2, PaymentDeferred::default());
+    let part: Happens<'_> = &given_back(3, 1_000);
+    let whole: Happens<'_> = &given_back(4, 3_000);
+    let table: &[(&[Happens<'_>], Payment, i64, i64)] = &[
+        (&[], Requested, 0, 3_000),
+        // Payment cannot be reached; the provider gives no answer.
+        (&[late], Deferred, 0, 3_000),
+        (&[deferred], Deferred, 0, 3_000),
+        (&[at_once], Approved, 3_000, 0),
+        (&[at_once, late], Approved, 3_000, 0),
+        (&[late, at_once, known], Approved, 3_000, 0),
+        (&[late, deferred, in_the_end], Approved, 3_000, 0),
+        (&[deferred, declined_again], Declined, 0, 3_000),
+        (&[declined], Declined, 0, 3_000),
+        (&[declined, declined_again], Declined, 0, 3_000),
+        (&[declined, deferred_again], Deferred, 0, 3_000),
+        (&[declined, in_the_end], Approved, 3_000, 0),
+        (&[declined, in_the_end, part], Refunded, 2_000, 0),
+        (&[deferred, in_the_end, part, whole], Refunded, 0, 0),
+    ];
+    for (happens, state, taken, outstanding) in table {
+        let house = House::on_sqlite().await;
+        let mut history = vec![finished(1, 10)];
+        history.extend((11..).zip(*happens).map(|(at, happens)| happens(1, at)));
+        house.fold(&history).await.expect("folds");
+        let events: Vec<String> = history.iter().map(|it| it.event().to_owned()).collect();
+        let info = house.get(Role::Operator, "O1", ride(1)).await.expect("found");
+        assert_eq!(info.payment_status(), *state, "{events:?}");
+        let timeline: Vec<String> = info.timeline.into_iter().map(|entry| entry.event).collect();
+        assert_eq!(timeline, events);
+        let request = asked(Role::Operator, "O1", GetSummaryRequest::default());
+        let summary = house.dashboard.get_summary(request).await.expect("figures").into_inner();
+        let figures = (summary.fees_taken, summary.fees_outstanding);
+        assert_eq!(figures, (won(*taken), won(*outstanding)), "{events:?}");
+    }
 }
 
 #[tokio::test]

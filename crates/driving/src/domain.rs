@@ -305,7 +305,8 @@ impl Driving {
             return Err(Rejection::precondition("DRIVING_NOT_FINISHED", message));
         }
         let news = (Some(payment), Some(state));
-        // That it was deferred is announced once, before the verdict: a call may know better.
+        // A call may have known better; and while a declined one is being settled, it is declined
+        // until there is a new verdict.
         let overtaken = state == PaymentState::Deferred
             && !matches!(self.payment_state, Some(PaymentState::Pending | PaymentState::Deferred));
         if (self.payment, self.payment_state) == news || overtaken {

@@ -47,16 +47,34 @@ impl Bucket {
 
     /// Stores a value under a key that has none. One that is there already stays as it is.
     pub(crate) async fn create(&self, key: String, value: Bytes) -> Result<(), Failure> {
-        let created = self.with(|store| async move {
-            match store.create(key, value).await {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(()),
+        self.first(key, value).await.map(drop)
+    }
+
+    /// Stores a value under a key that has none, and answers with what is there by then: this one,
+    /// or the first.
+    pub(crate) async fn first(&self, key: String, value: Bytes) -> Result<Bytes, Failure> {
+        let stored = self.with(|store| async move {
+            match store.create(&key, value.clone()).await {
+                Ok(_) => Ok(value),
+                Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
+                    store.get(&key).await?.ok_or_else(|| "is there, and cannot be read yet".into())
+                }
                 Err(error) => Err(error.into()),
             }
         });
-        let created = created.await;
-        self.broker.stored(created.as_ref().map(|_| ()).map_err(ToString::to_string));
-        created
+        self.noted(stored.await)
+    }
+
+    /// Puts a value under a key, in the place of whatever is there.
+    pub(crate) async fn put(&self, key: &str, value: Bytes) -> Result<(), Failure> {
+        let stored = self.with(|store| async move { Ok(store.put(key, value).await.map(drop)?) });
+        self.noted(stored.await)
+    }
+
+    /// Tells readiness how an attempt to store something has ended.
+    fn noted<T>(&self, stored: Result<T, Failure>) -> Result<T, Failure> {
+        self.broker.stored(stored.as_ref().map(|_| ()).map_err(ToString::to_string));
+        stored
     }
 
     /// All values; the usual case, that there are none, is cheap.

@@ -10,8 +10,9 @@
 //! | driving: DrivingApproved | `ALLOCATION_APPROVED` |
 //! | driving: DrivingStarted | `DRIVING_STARTED` |
 //! | driving: DrivingFinished | `DRIVING_FINISHED` |
+//! | driving: DrivingPaymentSettled, DEFERRED | `PAYMENT_DEFERRED`, if nobody has said so before |
+//! | payment: PaymentDeferred | `PAYMENT_DEFERRED`, if driving has not said so before |
 //! | payment: PaymentApproved | `PAYMENT_APPROVED` |
-//! | payment: PaymentDeferred | `PAYMENT_DEFERRED` |
 //! | payment: PaymentDeclined | `PAYMENT_DECLINED` |
 //! | every other one, cancels above all | no message |
 //!
@@ -26,7 +27,10 @@
 //! * A message has the language in which its customer asked for the car, for ever. Later events of
 //!   the ride do not carry it; it is read back from the ride's first event in the stream.
 //! * A customer sees only their own messages: whose a message is stands in its key.
-//! * Messages do not depend on each other: an event that can never become one is parked alone, in
+//! * That a fee comes later is told once for each finish, whether driving says so first, which could
+//!   not reach payment, or payment, which could not reach the provider; and never behind the verdict.
+//!   See [`deferrals`]. It never says that nothing was taken: nobody may know yet.
+//! * Otherwise messages do not depend on each other: an event that can never become one is parked alone, in
 //!   the bucket `<bucket>_PARKED`, and what follows it is told all the same.
 //!
 //! **When others are down.** Without the broker the rpcs answer UNAVAILABLE at once or after three
@@ -36,11 +40,13 @@
 //! For now the only channel is the inbox: the store itself. A stored message is a sent message.
 
 mod bucket;
+mod deferrals;
 mod grpc;
 mod inbox;
 mod languages;
 mod parked;
 mod policies;
+mod probe;
 mod templates;
 #[cfg(test)]
 mod testing;
@@ -55,6 +61,7 @@ use platform::shutdown::Shutdown;
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::Bucket;
+use crate::deferrals::Deferrals;
 use crate::inbox::Inbox;
 use crate::languages::Languages;
 pub use crate::parked::ParkedEvents;
@@ -81,12 +88,14 @@ pub fn start(broker: &Broker, clock: Arc<dyn Clock>, tasks: &Shutdown, config: C
         broker: broker.clone(),
         policies: Telling {
             inbox: inbox.clone(),
+            deferrals: Deferrals::new(broker, &config),
             languages: Languages::new(broker.clone()),
             clock: clock.clone(),
         },
         inbox: Parking { parked, clock },
     };
     tasks.spawn("message consumer", consumer.run(tasks.clone()));
+    tasks.spawn("message probe", probe::run(broker.clone(), config, tasks.clone()));
     grpc::routes(inbox, tasks.clone())
 }
 

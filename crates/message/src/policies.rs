@@ -3,18 +3,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kernel::{Clock, CustomerId, DriverId, Failure, Rejection};
+use kernel::{Clock, CustomerId, DriverId, Failure, Money, Rejection, Uuid};
 use platform::broker::Delivery;
 use platform::consumer::{InOrder, Inbox as Bookkeeping, Part, Parts, Policies};
 use platform::parked::Model as Parked;
 use prost::Name;
 use proto::allocation::v1::{AllocationExpired, AllocationRequested};
-use proto::driving::v1::{DrivingApproved, DrivingFinished, DrivingStarted};
+use proto::driving::v1::driving::PaymentState;
+use proto::driving::v1::{DrivingApproved, DrivingFinished, DrivingPaymentSettled, DrivingStarted};
 use proto::message::v1::Message;
 use proto::message::v1::message::{Channel, State};
 use proto::payment::v1::{PaymentApproved, PaymentDeclined, PaymentDeferred};
 use proto::words::{parse_money, time};
 
+use crate::deferrals::Deferrals;
 use crate::inbox::Inbox;
 use crate::languages::Languages;
 use crate::parked::ParkedEvents;
@@ -24,6 +26,8 @@ use crate::templates::{Language, Notice};
 pub(crate) struct Telling {
     /// Where messages go.
     pub(crate) inbox: Inbox,
+    /// Which of them tell of a fee that comes later.
+    pub(crate) deferrals: Deferrals,
     /// In which language.
     pub(crate) languages: Languages,
     /// For the time of telling.
@@ -38,6 +42,7 @@ impl Policies for Telling {
             DrivingApproved::NAME => self.when_driving_approved(event).await,
             DrivingStarted::NAME => self.when_driving_started(event).await,
             DrivingFinished::NAME => self.when_driving_finished(event).await,
+            DrivingPaymentSettled::NAME => self.when_driving_payment_settled(event).await,
             PaymentApproved::NAME => self.when_payment_approved(event).await,
             PaymentDeferred::NAME => self.when_payment_deferred(event).await,
             PaymentDeclined::NAME => self.when_payment_declined(event).await,
@@ -81,25 +86,69 @@ impl Telling {
         self.tell(event, &body.customer, body.allocation, &notice).await
     }
 
+    /// Payment could not be reached in time. Everything else payment tells itself.
+    async fn when_driving_payment_settled(&self, event: &Delivery) -> Result<(), Failure> {
+        let body: DrivingPaymentSettled = event.decode()?;
+        if body.payment_state() != PaymentState::Deferred {
+            return Ok(());
+        }
+        let fee = parse_money("amount", body.amount.as_ref())?;
+        self.tell_deferral(event, &body.driving, &body.customer, body.allocation, fee).await
+    }
+
     async fn when_payment_approved(&self, event: &Delivery) -> Result<(), Failure> {
         let body: PaymentApproved = event.decode()?;
         let fee = parse_money("amount", body.amount.as_ref())?;
+        self.finish_deferral(&body.driving).await?;
         self.tell(event, &body.customer, body.allocation, &Notice::PaymentApproved { fee }).await
     }
 
     async fn when_payment_deferred(&self, event: &Delivery) -> Result<(), Failure> {
         let body: PaymentDeferred = event.decode()?;
         let fee = parse_money("amount", body.amount.as_ref())?;
+        // Payment's first word is about the finish, as driving's. A later one is about an attempt to
+        // settle what was declined: that is news.
+        if event.version == 1 {
+            return self
+                .tell_deferral(event, &body.driving, &body.customer, body.allocation, fee)
+                .await;
+        }
         self.tell(event, &body.customer, body.allocation, &Notice::PaymentDeferred { fee }).await
     }
 
     async fn when_payment_declined(&self, event: &Delivery) -> Result<(), Failure> {
         let body: PaymentDeclined = event.decode()?;
         let fee = parse_money("amount", body.amount.as_ref())?;
+        self.finish_deferral(&body.driving).await?;
         self.tell(event, &body.customer, body.allocation, &Notice::PaymentDeclined { fee }).await
     }
 
-    /// Stores the message of an event: once, however often the event comes.
+    /// Tells that the fee of a finish comes later: once, whoever says so, and not behind the verdict.
+    async fn tell_deferral(
+        &self,
+        event: &Delivery,
+        driving: &str,
+        customer: &str,
+        allocation: String,
+        fee: Money,
+    ) -> Result<(), Failure> {
+        let notice = Notice::PaymentDeferred { fee };
+        let message = self.message(event, customer, allocation, &notice).await?;
+        match self.deferrals.deferred(driving.parse()?, &message).await? {
+            Some(first) => self.store(&first).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Before a verdict is told, what was to be told of a delay is told, and nothing of it after.
+    async fn finish_deferral(&self, driving: &str) -> Result<(), Failure> {
+        match self.deferrals.settled(driving.parse()?).await? {
+            Some(deferral) => self.store(&deferral).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells of an event: once, however often the event comes.
     async fn tell(
         &self,
         event: &Delivery,
@@ -107,11 +156,22 @@ impl Telling {
         allocation: String,
         notice: &Notice,
     ) -> Result<(), Failure> {
+        self.store(&self.message(event, customer, allocation, notice).await?).await
+    }
+
+    /// The message of an event.
+    async fn message(
+        &self,
+        event: &Delivery,
+        customer: &str,
+        allocation: String,
+        notice: &Notice,
+    ) -> Result<Message, Failure> {
         let customer: CustomerId = customer.parse()?;
         let language = self.languages.of(allocation.parse()?).await?;
         let now = Some(time(self.clock.now()));
-        let message = Message {
-            name: format!("messages/{}", event.id),
+        Ok(Message {
+            name: format!("{COLLECTION}{}", event.id),
             customer: customer.to_string(),
             allocation,
             template: notice.template().into(),
@@ -122,10 +182,20 @@ impl Telling {
             attempts: 1,
             create_time: now,
             send_time: now,
-        };
-        self.inbox.create(&customer, event.id, &message).await
+        })
+    }
+
+    /// Stores a message, once.
+    async fn store(&self, message: &Message) -> Result<(), Failure> {
+        let customer: CustomerId = message.customer.parse()?;
+        let id = message.name.strip_prefix(COLLECTION).and_then(|id| Uuid::try_parse(id).ok());
+        let id = id.ok_or_else(|| Failure::Internal("a message without a name".into()))?;
+        self.inbox.create(&customer, id, message).await
     }
 }
+
+/// What the names of messages begin with.
+const COLLECTION: &str = "messages/";
 
 /// A driver as customers know them.
 fn driver(name: &str) -> Result<String, Rejection> {
@@ -185,99 +255,4 @@ impl Bookkeeping for Parking {
 }
 
 #[cfg(test)]
-mod tests {
-    use kernel::{PageRequest, Uuid};
-    use proto::message::v1::message::Template;
-
-    use super::*;
-    use testkit::TestClock;
-
-    use crate::testing::{NOW, Nats, RIDE, event, requested};
-
-    fn telling(nats: &Nats) -> Telling {
-        Telling {
-            inbox: nats.inbox(),
-            languages: Languages::new(nats.broker.clone()),
-            clock: Arc::new(TestClock::at(NOW)),
-        }
-    }
-
-    fn approved() -> DrivingApproved {
-        DrivingApproved {
-            allocation: format!("allocations/{RIDE}"),
-            customer: "customers/C1".to_owned(),
-            driver: "drivers/D%7C1".to_owned(),
-            ..Default::default()
-        }
-    }
-
-    async fn messages(telling: &Telling) -> Vec<Message> {
-        let customer = CustomerId::from_subject("C1");
-        let page = PageRequest { size: 50, after: None };
-        telling.inbox.list(&customer, &page).await.expect("a list").items
-    }
-
-    #[tokio::test]
-    async fn an_event_is_told_once_in_the_language_of_its_ride() {
-        let nats = Nats::start().await;
-        let telling = telling(&nats);
-        for _ in 0..2 {
-            telling.apply(&event(1, &requested("en"))).await.expect("told");
-            telling.apply(&event(2, &approved())).await.expect("told");
-        }
-        let [second, first] = &messages(&telling).await[..] else { panic!("not two messages") };
-        assert_eq!(
-            (first.template(), second.template()),
-            (Template::AllocationRequested, Template::AllocationApproved)
-        );
-        assert!(first.text.contains("서울역") && second.text.contains("driver D|1"), "{second:?}");
-        assert_eq!((first.language.as_str(), second.language.as_str()), ("en", "en"));
-        assert_eq!(first.name, format!("messages/{}", Uuid::from_u128(1)));
-        assert_eq!(first.allocation, format!("allocations/{RIDE}"));
-        assert_eq!(
-            (first.state(), first.channel(), first.attempts),
-            (State::Sent, Channel::Inbox, 1)
-        );
-        assert_eq!((first.create_time, first.send_time), (Some(time(NOW)), Some(time(NOW))));
-    }
-
-    #[tokio::test]
-    async fn the_language_is_read_back_from_the_stream() {
-        let nats = Nats::start().await;
-        nats.publish("allocation", &event(1, &requested("en"))).await;
-        let telling = telling(&nats);
-        telling.apply(&event(2, &approved())).await.expect("told");
-        assert_eq!(messages(&telling).await[0].language, "en");
-    }
-
-    #[tokio::test]
-    async fn an_unknown_language_is_korean() {
-        let nats = Nats::start().await;
-        let telling = telling(&nats);
-        telling.apply(&event(2, &approved())).await.expect("told");
-        assert_eq!(messages(&telling).await[0].language, "ko");
-    }
-
-    #[tokio::test]
-    async fn a_cancel_is_not_told() {
-        let nats = Nats::start().await;
-        let telling = telling(&nats);
-        let cancelled = proto::allocation::v1::AllocationCancelled::default();
-        telling.apply(&event(1, &cancelled)).await.expect("nothing to do");
-        assert!(messages(&telling).await.is_empty());
-    }
-
-    #[tokio::test]
-    async fn an_event_without_its_data_is_refused_for_good() {
-        let nats = Nats::start().await;
-        let telling = telling(&nats);
-        let nowhere = AllocationRequested { destination: None, ..requested("ko") };
-        let nobody = DrivingApproved { driver: String::new(), ..approved() };
-        let free = DrivingFinished { allocation: approved().allocation, ..Default::default() };
-        for broken in [event(1, &nowhere), event(2, &nobody), event(3, &free)] {
-            let refused = telling.apply(&broken).await;
-            assert!(matches!(refused, Err(Failure::Rejected(_))), "{refused:?}");
-        }
-        assert!(messages(&telling).await.is_empty());
-    }
-}
+mod tests;

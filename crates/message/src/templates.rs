@@ -47,7 +47,7 @@ pub(crate) enum Notice {
     DrivingFinished { minutes: i64, fare: Money },
     /// The fee has been taken.
     PaymentApproved { fee: Money },
-    /// The fee will be taken a bit later.
+    /// The payment is not settled yet: nothing was taken, or nobody knows. It will be, a bit later.
     PaymentDeferred { fee: Money },
     /// The payment was refused.
     PaymentDeclined { fee: Money },
@@ -109,21 +109,23 @@ impl Notice {
                 format!("Your payment of {} won has been taken. Thank you.", won(*fee))
             }
             (Notice::PaymentDeferred { fee }, Korean) => format!(
-                "요금은 잠시 후에 결제됩니다. 금액: {}원. 따로 하실 일은 없습니다.",
+                "요금 {}원의 결제가 아직 마무리되지 않았습니다. 잠시 후에 마무리하고 알려 드리겠습니다. \
+                 두 번 결제되는 일은 없으며, 따로 하실 일도 없습니다.",
                 won(*fee)
             ),
             (Notice::PaymentDeferred { fee }, English) => format!(
-                "The fee will be taken a little later. Amount: {} won. \
-                 There is nothing you need to do.",
+                "Your payment of {} won is not settled yet. It will be a little later, and we will \
+                 tell you then. It is never taken twice, and there is nothing you need to do.",
                 won(*fee)
             ),
             (Notice::PaymentDeclined { fee }, Korean) => format!(
-                "요금 {}원을 결제하지 못했습니다. 결제 수단을 확인하신 뒤 다시 결제해 주세요.",
+                "요금 {}원의 결제가 거절되었습니다. 결제 수단을 확인하신 뒤 결제 내역에서 다시 결제해 \
+                 주세요.",
                 won(*fee)
             ),
             (Notice::PaymentDeclined { fee }, English) => format!(
-                "Your payment of {} won was declined. \
-                 Please check your payment method and pay again.",
+                "Your payment of {} won was declined. Please check your payment method, then pay \
+                 again in your list of payments.",
                 won(*fee)
             ),
             (Notice::AllocationExpired, Korean) => {
@@ -209,12 +211,28 @@ mod tests {
         }
     }
 
+    /// Nobody may know yet, and in the end the provider may refuse: no word of what was or was not
+    /// taken, and no promise that it will be.
     #[test]
-    fn a_deferred_payment_never_sounds_taken() {
+    fn a_deferred_payment_sounds_neither_taken_nor_not_taken() {
         let deferred = Notice::PaymentDeferred { fee: Money::won(3_000) };
         let (ko, en) = (deferred.text(Language::Korean), deferred.text(Language::English));
-        assert!(ko.contains("요금은 잠시 후에 결제됩니다") && !ko.contains("되었습니다"), "{ko}");
-        assert!(en.contains("will be taken a little later") && !en.contains("has been"), "{en}");
+        assert!(ko.contains("아직 마무리되지 않았습니다") && ko.contains("잠시 후"), "{ko}");
+        assert!(en.contains("not settled yet") && en.contains("a little later"), "{en}");
+        for untrue in ["결제되었", "결제되지 않", "결제하지 못", "결제됩니다"] {
+            assert!(!ko.contains(untrue), "{ko}");
+        }
+        for untrue in ["has been", "not taken", "not charged", "not been", "will be taken"] {
+            assert!(!en.contains(untrue), "{en}");
+        }
+    }
+
+    #[test]
+    fn a_declined_payment_says_what_to_do() {
+        let declined = Notice::PaymentDeclined { fee: Money::won(3_000) };
+        let (ko, en) = (declined.text(Language::Korean), declined.text(Language::English));
+        assert!(ko.contains("결제 내역에서 다시 결제해 주세요"), "{ko}");
+        assert!(en.contains("pay again in your list of payments"), "{en}");
     }
 
     #[test]

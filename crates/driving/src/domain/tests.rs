@@ -125,6 +125,52 @@ fn an_event_knows_better_than_the_call() {
     assert_eq!(early.map_err(|no| no.reason), Err("DRIVING_NOT_FINISHED"));
 }
 
+/// What a finished driving makes of what it hears of its payment: the outcome of its own call, then
+/// each event of payment, and how often it says that there is news.
+#[test]
+fn the_payment_state_follows_what_payment_says() {
+    use PaymentState::{Approved, Declined, Deferred, Refunded};
+    let payment = PaymentId(Uuid::from_u128(7));
+    let (taken, refused) = (Charge::Approved(payment), Charge::Declined(payment));
+    let later = Charge::Deferred(Some(payment));
+    let table: &[(Option<Charge>, &[PaymentState], PaymentState, usize)] = &[
+        (Some(taken), &[Approved], Approved, 1),
+        (Some(refused), &[Declined], Declined, 1),
+        (Some(later), &[Deferred], Deferred, 1),
+        // Payment could not be reached: its events say more, its name to begin with.
+        (Some(Charge::Deferred(None)), &[Deferred], Deferred, 2),
+        (Some(Charge::Deferred(None)), &[Approved], Approved, 2),
+        // The driver's process died before it could call.
+        (None, &[Approved], Approved, 1),
+        (None, &[Deferred, Approved], Approved, 2),
+        // Taken or refused later.
+        (Some(later), &[Deferred, Approved], Approved, 2),
+        (Some(later), &[Deferred, Declined], Declined, 2),
+        // Settled by the customer: at once, at the second attempt, or a bit later.
+        (Some(refused), &[Declined, Approved], Approved, 2),
+        (Some(refused), &[Declined, Declined, Approved], Approved, 2),
+        (Some(refused), &[Declined, Deferred, Approved], Approved, 2),
+        (Some(refused), &[Declined, Deferred, Declined], Declined, 1),
+        (Some(later), &[Deferred, Declined, Declined, Approved], Approved, 3),
+        // Given back, in two parts.
+        (Some(taken), &[Approved, Refunded, Refunded], Refunded, 2),
+        // The call's answer overtakes the events.
+        (Some(taken), &[Deferred, Approved], Approved, 1),
+        (Some(refused), &[Deferred, Declined], Declined, 1),
+    ];
+    for (call, events, state, news) in table {
+        let mut driving = in_state(State::Finished);
+        let mut said: Vec<Event> =
+            call.iter().flat_map(|call| driving.payment_settled_by_call(*call)).collect();
+        for event in *events {
+            said.extend(driving.payment_settled(payment, *event).expect("finished"));
+        }
+        let after = (driving.payment_state, driving.payment, said.len());
+        assert_eq!(after, (Some(*state), Some(payment), *news), "{call:?} {events:?}");
+        assert_eq!(driving.fee_due(), None);
+    }
+}
+
 #[test]
 fn a_late_deferral_does_not_undo_the_verdict_of_a_call() {
     let mut driving = in_state(State::Finished);
@@ -170,9 +216,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let cause = proptest::sample::select(vec![CancelCause::Customer, CancelCause::Unanswered]);
     let charge = proptest::sample::select(vec![
         Charge::Approved(PaymentId(Uuid::from_u128(7))),
+        Charge::Declined(PaymentId(Uuid::from_u128(7))),
         Charge::Deferred(None),
     ]);
-    let told = proptest::sample::select(vec![PaymentState::Approved, PaymentState::Refunded]);
+    let told = proptest::sample::select(vec![
+        PaymentState::Approved,
+        PaymentState::Declined,
+        PaymentState::Deferred,
+        PaymentState::Refunded,
+    ]);
     let step = prop_oneof![
         by.clone().prop_map(Step::Accept),
         by.clone().prop_map(Step::Start),
@@ -208,6 +260,11 @@ proptest! {
             let finished = driving.state == State::Finished;
             prop_assert_eq!(driving.fare.is_some(), finished);
             prop_assert_eq!(driving.payment_state.is_some(), finished);
+            // Once there is a verdict, nobody is told any more that the fee comes later.
+            let settled = |state| !matches!(state, PaymentState::Pending | PaymentState::Deferred);
+            let (was, is) = (before.payment_state, driving.payment_state);
+            prop_assert!(!was.is_some_and(settled) || is.is_some_and(settled));
+            prop_assert!(was.is_none() || is != Some(PaymentState::Pending) || was == is);
             let active = matches!(driving.state, State::Approved | State::Started);
             prop_assert_eq!(driving.active_driver().is_some(), active);
             if matches!(before.state, State::Finished | State::Cancelled) {

@@ -2,6 +2,7 @@
 
 use proto::allocation::v1::allocation::State;
 use proto::driving::v1::driving::{PaymentState, State as Driving};
+use proto::message::v1::message::Template;
 use proto::payment::v1::payment::State as Payment;
 use testkit::{Mesh, eventually};
 
@@ -51,11 +52,23 @@ async fn without_payment_the_driving_finishes_and_the_fee_is_taken_a_bit_later()
     let mut customer = Customer::new(&mesh, "C1").await;
     let (_, _, paid) = ride(&mesh, &mut customer).await;
     assert_eq!(paid, PaymentState::Deferred);
+    hears(&customer, &[Template::DrivingFinished, Template::PaymentDeferred]).await;
     mesh.start_context("payment").await;
     eventually(SOON, || async {
         let payments = customer.payments().await;
         let approved = payments.iter().filter(|p| p.state() == Payment::Approved).count();
         if (payments.len(), approved) == (1, 1) { Ok(()) } else { Err(payments) }
+    })
+    .await;
+    hears(&customer, &[Template::PaymentDeferred, Template::PaymentApproved]).await;
+}
+
+/// Waits until the last that a customer was told is this.
+async fn hears(customer: &Customer, news: &[Template]) {
+    eventually(SOON, || async {
+        let messages = customer.messages().await;
+        let told: Vec<Template> = messages.iter().rev().map(|it| it.template()).collect();
+        if told.ends_with(news) { Ok(()) } else { Err(told) }
     })
     .await;
 }
