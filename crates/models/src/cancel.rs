@@ -252,7 +252,9 @@ impl Cancel {
             language: asked::Language::Ko,
         };
         let (id, now) = (AllocationId(Uuid::nil()), Timestamp::default());
-        let (allocation, said) = Allocation::request(id, wish, 0, now, Duration::from_secs(600));
+        let debtors = asked::Debtors::default();
+        let terms = asked::Terms { expire_after: Duration::from_secs(600), debtors };
+        let (allocation, said) = Allocation::request(id, wish, 0, now, terms);
         Some(State {
             allocation,
             driving: None,
