@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::{self, AckKind};
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
+use async_nats::jetstream::{self, AckKind, stream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use kernel::{Failure, Uuid};
 use tokio::sync::mpsc;
@@ -275,6 +276,7 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
             max_ack_pending: 1_000,
             ..Default::default()
         };
+        forget_narrower(&stream, &config).await?;
         let consumer = stream.create_consumer(config).await?;
         let messages = consumer
             .stream()
@@ -429,6 +431,25 @@ pub(crate) struct Stalled;
 impl Stalled {
     /// How long is too long.
     pub(crate) const AFTER: Duration = STALLED;
+}
+
+/// Removes the consumer of an earlier version that listened to less: it has passed over what is to be
+/// heard now. The one that takes its place begins at the beginning, and passes over what is known.
+async fn forget_narrower(
+    stream: &stream::Stream,
+    wanted: &pull::Config,
+) -> Result<(), BrokerError> {
+    let name = wanted.durable_name.as_deref().unwrap_or_default();
+    let heard = match stream.consumer_info(name).await {
+        Ok(info) => info.config.filter_subjects,
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if wanted.filter_subjects.iter().any(|subject| !heard.contains(subject)) {
+        tracing::info!(consumer = name, "listens to more than before, and begins anew");
+        stream.delete_consumer(name).await?;
+    }
+    Ok(())
 }
 
 /// The lanes of one session.

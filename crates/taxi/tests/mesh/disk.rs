@@ -14,7 +14,7 @@ use platform::nats_server::{self, NatsServer};
 use sea_orm::{
     Database, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
-use testkit::{Backing, CONTEXTS, Mesh, Process, RELATIONAL, nats_server_binary};
+use testkit::{Backing, CONTEXTS, Mesh, Process, RELATIONAL, free_port, nats_server_binary};
 use tokio::time::timeout;
 
 use crate::outage::evidence::Events;
@@ -76,14 +76,14 @@ async fn a_full_database_loses_nothing_that_was_acknowledged() {
     let health = Health::at(&mesh, "allocation", mesh.gateway());
 
     // Files that may not grow are what a full disk is.
-    limit_files(&mesh, &largest_file(&mesh.ready().data).to_string());
+    limit_files(mesh.pid("dev"), &largest_file(&mesh.ready().data).to_string());
     let asked = crowd.ask_at_once().await;
     let refused: Vec<_> = asked.iter().filter_map(|(_, answer)| answer.as_ref().err()).collect();
     assert!(!refused.is_empty(), "there is room for all of {}", asked.len());
     refused.iter().for_each(|status| says_come_again(status));
     health.misses(&["database"]).await;
 
-    limit_files(&mesh, "unlimited");
+    limit_files(mesh.pid("dev"), "unlimited");
     for context in RELATIONAL {
         Health::at(&mesh, context, mesh.gateway()).is_ready().await;
     }
@@ -102,10 +102,10 @@ fn unkillable_by_size(dir: &Path) -> PathBuf {
     program
 }
 
-/// Lets no file of `taxi dev` grow beyond this many bytes.
-fn limit_files(mesh: &Mesh, most: &str) {
-    let (pid, limit) = (mesh.pid("dev").to_string(), format!("--fsize={most}:unlimited"));
-    let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+/// Lets no file of this process grow beyond this many bytes.
+fn limit_files(pid: u32, most: &str) {
+    let limit = format!("--fsize={most}:unlimited");
+    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
     assert!(status.expect("prlimit is part of util-linux").success());
 }
 
@@ -150,10 +150,23 @@ async fn what_a_full_broker_does_not_take_stays_in_the_outbox() {
     Events::of(&mesh).with_broker(&url).are_in_the_stream_once().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_broker_is_noticed_while_nothing_happens() {
+    let files = tempfile::tempdir().expect("a directory");
+    let (port, small) = small_broker(files.path());
+    let url = format!("nats://127.0.0.1:{port}");
+    let mesh = Mesh::serve_with(BIN, &CONTEXTS.map(|it| (it, "TAXI_BROKER__URL", &*url))).await;
+    let message = Health::of(&mesh, "message");
+    message.is_ready().await;
+    limit_files(small.id(), "0");
+    message.misses(&["broker"]).await;
+    limit_files(small.id(), "unlimited");
+    message.is_ready().await;
+}
+
 /// Starts a broker that has not room for much.
 fn small_broker(dir: &Path) -> (u16, Process) {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-    let port = free.expect("a port").port();
+    let port = free_port().expect("a port");
     let store = dir.display();
     let settings = format!(
         "listen: \"127.0.0.1:{port}\"\n\
