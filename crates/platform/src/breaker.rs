@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | closed | every call | too many of the latest failed, or too many in a row |
 //! | open | none | its time is up: each opening lasts twice as long as the one before |
-//! | half-open | a few probes | all of them succeeded: closed; or one failed: open |
+//! | half-open | one probe, and when it succeeded a few | all of them succeeded: closed; or one failed: open |
 //!
 //! Only answers count that belong to the present state: a call that was admitted before the breaker
 //! opened says nothing about what came after. A permit that is dropped, because its caller hung up,

@@ -79,7 +79,9 @@ impl Machine {
             Phase::Open { until } if now < *until => return Err(*until - now),
             Phase::Open { .. } => self.enter(Phase::HalfOpen { probing: 1, succeeded: 0 }),
             Phase::HalfOpen { probing, succeeded } => {
-                if *probing + *succeeded >= self.config.probes {
+                // The first goes alone: whoever is let through to one that still hangs has to wait.
+                let most = if *succeeded == 0 { 1 } else { self.config.probes };
+                if *probing + *succeeded >= most {
                     // The probes decide, and nobody knows when.
                     return Err(self.config.open_first);
                 }

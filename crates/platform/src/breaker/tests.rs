@@ -28,9 +28,9 @@ async fn it_opens_and_closes_again() {
 async fn a_permit_that_is_dropped_gives_its_probe_back() {
     let breaker = open();
     tokio::time::advance(Duration::from_millis(500)).await;
-    let probes: Vec<_> = (0..3).map(|_| breaker.admit().expect("a probe")).collect();
+    let probe = breaker.admit().expect("a probe");
     assert!(breaker.admit().is_err());
-    drop(probes);
+    drop(probe);
     assert!(breaker.admit().is_ok());
 }
 
@@ -53,5 +53,5 @@ fn probes_are_counted_over_threads() {
         let asking = [(); 4].map(|()| threads.spawn(ask));
         asking.into_iter().flat_map(|it| it.join().expect("no panic")).collect::<Vec<_>>()
     });
-    assert_eq!(permits.len(), 3);
+    assert_eq!(permits.len(), 1, "the first probe goes alone");
 }
