@@ -144,7 +144,7 @@ async fn the_outbox_shows_what_was_sent_and_what_was_not() {
     let [newest] = &operator.list(&["outbox", "ls", "--limit", "1"]).await[..] else {
         panic!("one row")
     };
-    assert_eq!(newest, &all[0]);
+    assert_eq!(newest["event"], all[0]["event"]);
     let drivings = operator.list(&["outbox", "ls", "driving"]).await;
     let kind = |row: &Value| row["kind"].as_str().expect("a kind").to_owned();
     let kinds: Vec<String> = drivings.iter().rev().map(kind).collect();
