@@ -4,6 +4,7 @@
 //! cargo run --release -p bench -- ride [--rounds 5] [--seconds 5] [--rate 100] [--streams 200]
 //! cargo run --release -p bench -- catchup [--rounds 5] [--events 100000] [--requests 20000]
 //! cargo run --release -p bench -- freshness [--rate 100] [--seconds 30]
+//! cargo run --release -p bench -- breaker [--only stack|mesh] [--rounds 5]
 //! ```
 //!
 //! Figures of one machine mean nothing on another, so whatever can be is a ratio to something that
@@ -11,12 +12,14 @@
 //!
 //! * [`ride`]: requests beside [`pgbench`], whole rides, memory, and how soon a context is ready;
 //! * [`catchup`]: consumers that were away, beside one that only fetches;
-//! * [`freshness`]: how soon an event is in the stream and in the dashboard.
+//! * [`freshness`]: how soon an event is in the stream and in the dashboard;
+//! * [`breaker`]: what payment in trouble costs its callers and those who do not even call it.
 //!
 //! All of them happen in a [`city`]: a mesh with a `taxi serve` process for each context, on a
 //! Postgres that really waits for its disk. [`stream`] and [`tables`] look behind its doors.
 
 mod binary;
+mod breaker;
 mod catchup;
 mod city;
 mod freshness;
@@ -48,6 +51,8 @@ enum Command {
     Catchup(catchup::Options),
     /// How soon an event is in the stream and in the dashboard, at so many rides a second.
     Freshness(freshness::Options),
+    /// Payment fails, hangs and comes back: the client stack alone, and the whole mesh.
+    Breaker(breaker::Options),
 }
 
 #[tokio::main]
@@ -56,6 +61,7 @@ async fn main() -> ExitCode {
         Command::Ride(options) => ride::run(&options).await,
         Command::Catchup(options) => catchup::run(&options).await,
         Command::Freshness(options) => freshness::run(&options).await,
+        Command::Breaker(options) => breaker::run(&options).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,7 +20,7 @@ use testkit::{AllocationClient, DashboardClient, DrivingClient};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use crate::Result;
 use crate::city::{City, Customers};
@@ -148,6 +148,12 @@ struct Ride {
     end: Instant,
 }
 
+/// A ride that is under way.
+pub(crate) struct Departed {
+    allocation: String,
+    pub(crate) driving: String,
+}
+
 /// What drivers did.
 #[derive(Default)]
 struct Day {
@@ -190,7 +196,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// The n-th, by this name, who drives these customers.
-    async fn new(city: &City, n: usize, name: &str, customers: Customers) -> Driver {
+    pub(crate) async fn new(city: &City, n: usize, name: &str, customers: Customers) -> Driver {
         Driver {
             allocation: city.allocation(n),
             driving: city.driving(n, name).await,
@@ -214,6 +220,18 @@ impl Driver {
     }
 
     async fn ride(&mut self, due: Instant, how: &Begin) -> Result<Ride, Status> {
+        let Departed { allocation, driving } = self.depart().await?;
+        let answer = self.arrive(driving).await?;
+        let finish = Instant::now();
+        match how {
+            Begin::AtOnce { .. } => self.paid(answer.into_inner()).await?,
+            Begin::Due { .. } => self.seen(&allocation, answer.metadata()).await?,
+        }
+        Ok(Ride { begin: due, finish, end: Instant::now() })
+    }
+
+    /// The next customer is in the car.
+    pub(crate) async fn depart(&mut self) -> Result<Departed, Status> {
         let asked = self.allocation.request_allocation(self.customers.next()).await?;
         let allocation = asked.into_inner().name;
         let name = self.driving_of(&allocation).await?;
@@ -222,14 +240,13 @@ impl Driver {
         self.driving.accept_driving(accept).await?;
         let start = StartDrivingRequest { name: name.clone(), ..Default::default() };
         self.driving.start_driving(start).await?;
-        let finish = FinishDrivingRequest { name, ..Default::default() };
-        let answer = self.driving.finish_driving(finish).await?;
-        let finish = Instant::now();
-        match how {
-            Begin::AtOnce { .. } => self.paid(answer.into_inner()).await?,
-            Begin::Due { .. } => self.seen(&allocation, answer.metadata()).await?,
-        }
-        Ok(Ride { begin: due, finish, end: Instant::now() })
+        Ok(Departed { allocation, driving: name })
+    }
+
+    /// The customer gets out, and the fee is asked for.
+    pub(crate) async fn arrive(&mut self, driving: String) -> Result<Response<Driving>, Status> {
+        let finish = FinishDrivingRequest { name: driving, ..Default::default() };
+        self.driving.finish_driving(finish).await
     }
 
     /// Waits until the allocation knows its driving.

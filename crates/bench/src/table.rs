@@ -17,8 +17,19 @@ pub(crate) struct Goal {
 
 /// A median, and the rounds behind it.
 pub(crate) fn row(f: &mut Formatter<'_>, what: &str, it: &Rounds, unit: &str) -> fmt::Result {
-    let rounds: Vec<String> = it.rounds.iter().map(|value| format!("{value:.0}")).collect();
-    writeln!(f, "  {what:<40} {:>9.1} {unit:<8} ({})", it.median, rounds.join(" "))
+    let (digits, of_rounds) = digits(it.median);
+    let rounds: Vec<String> =
+        it.rounds.iter().map(|value| format!("{value:.of_rounds$}")).collect();
+    writeln!(f, "  {what:<40} {:>9.digits$} {unit:<8} ({})", it.median, rounds.join(" "))
+}
+
+/// How many digits after the point say something: of a median, and of the rounds behind it.
+fn digits(median: f64) -> (usize, usize) {
+    match median {
+        ..1.0 => (3, 3),
+        ..10.0 => (2, 2),
+        _ => (1, 0),
+    }
 }
 
 /// The percentiles of something, and how often it failed.
