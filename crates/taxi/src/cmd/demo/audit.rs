@@ -18,8 +18,13 @@ use tonic::{Response, Status};
 use super::check::{self, Facts, Told, Turn};
 use super::city::City;
 use super::driver::info_name;
+use super::fees::{self, Fee, Taken};
 use super::ledger::{Ride, Stage};
-use super::person::said;
+use super::outage::Course;
+use super::person::{Person, said};
+use super::verdict::Evidence;
+use super::witness::Witness;
+use crate::ready::Ready;
 
 /// How many people are looked at together.
 const TOGETHER: usize = 8;
@@ -39,6 +44,10 @@ pub(super) struct Audit {
     pub(super) paid: i64,
     /// How many rides of the whole mesh are stuck, if it could be told.
     pub(super) stuck: Option<i64>,
+    /// What the rides cost.
+    pub(super) fees: Vec<Fee>,
+    /// What the provider has taken, if it was asked.
+    pub(super) taken: Option<Taken>,
     turns: Vec<Turn>,
 }
 
@@ -48,6 +57,7 @@ impl Audit {
         self.messages += other.messages;
         self.paid += other.paid;
         self.turns.extend(other.turns);
+        self.fees.extend(other.fees);
     }
 }
 
@@ -76,6 +86,35 @@ pub(super) async fn audit(city: &City, patience: Duration) -> Audit {
         Err(status) => audit.violations.push(format!("GetSummary: {}", said(&status))),
     }
     audit
+}
+
+/// Compares what the audit has found with the provider's log and with the course of the fault.
+pub(super) async fn compare(city: &City, mesh: &Ready, course: &Course, audit: &mut Audit) {
+    let log = match Witness::of(mesh) {
+        Ok(witness) => witness.log().await,
+        Err(exit) => Err(exit.to_string()),
+    };
+    match log {
+        Ok(log) => {
+            let customers = city.riders.iter().map(Person::name).collect();
+            audit.violations.extend(fees::violations(&audit.fees, &customers, &log));
+            audit.taken = Some(Taken::from(&customers, &log));
+        }
+        Err(lost) => audit.violations.push(lost),
+    }
+    let labels: Vec<String> =
+        (0..city.plan.journeys.len()).map(|ride| city.full_label(ride)).collect();
+    let violations = city.note(|ledger| {
+        let evidence = Evidence {
+            course,
+            ledger,
+            fees: &audit.fees,
+            deadline: payment::Config::default().deadline,
+            label: &|ride| labels[ride].clone(),
+        };
+        evidence.violations()
+    });
+    audit.violations.extend(violations);
 }
 
 /// Looks until nothing is wrong or time is up.
@@ -118,6 +157,7 @@ async fn of_rider(city: &City, rider: usize) -> Audit {
                 let sentences = check::ride(&told(city, at, &ride), &facts);
                 audit.violations.extend(sentences.into_iter().map(|it| format!("{label}: {it}")));
                 audit.turns.extend(Turn::of(&label, &facts));
+                audit.fees.extend(Fee::of(at, &label, &facts));
             }
             Err((method, status)) => {
                 audit.violations.push(format!("{label}: {method}: {}", said(&status)));
@@ -138,7 +178,7 @@ fn told<'a>(city: &City, at: usize, ride: &'a Ride) -> Told<'a> {
 }
 
 /// A method and how it failed.
-type Failed = (&'static str, Status);
+pub(super) type Failed = (&'static str, Status);
 
 fn failed(method: &'static str) -> impl Fn(Status) -> Failed {
     move |status| (method, status)
@@ -184,7 +224,7 @@ async fn facts(
 }
 
 /// All payments of a rider.
-async fn payments(city: &City, rider: usize) -> Result<Vec<Payment>, Failed> {
+pub(super) async fn payments(city: &City, rider: usize) -> Result<Vec<Payment>, Failed> {
     let mut payments = Vec::new();
     let mut page_token = String::new();
     loop {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::time::Duration;
 
 use kernel::Timestamp;
 use prost_types::Timestamp as WireTime;
@@ -18,7 +19,10 @@ use proto::payment::v1::Payment;
 use proto::payment::v1::payment::State as Payments;
 use proto::words::parse_time;
 
-use super::ledger::{Accept, Cancel, Contest, Kind, Ride, Stage};
+use super::ledger::{Accept, Cancel, Command, Contest, Kind, Ride, Stage};
+
+/// Longer than driving waits for payment, and less than payment waits for driving's call.
+const A_WHILE: Duration = Duration::from_millis(1_500);
 
 /// What the people of a ride were told.
 pub(super) struct Told<'a> {
@@ -212,8 +216,35 @@ fn messages(told: &Told<'_>, facts: &Facts, said: &mut Sentences) {
     for missing in due.difference(&heard) {
         said.unless(false, format!("{} was not told", name(*missing)));
     }
-    for extra in heard.difference(&due) {
+    // Driving says that the fee comes later when it could not reach payment in time: the timeline
+    // does not show that, and it is not said any more when the fee is known to be taken.
+    let later = i32::from(Template::PaymentDeferred);
+    let may_be = |extra: &i32| *extra == later && may_be_deferred(told.ride);
+    for extra in heard.difference(&due).filter(|extra| !may_be(extra)) {
         said.unless(false, format!("{} was told for no reason", name(*extra)));
+    }
+    in_order(facts, said);
+}
+
+/// Whether driving may have said of its own that the fee comes later: as an answer, or in one that
+/// never arrived.
+fn may_be_deferred(ride: &Ride) -> bool {
+    let asked_again = ride.calls.get(&Command::Finish).is_some_and(|call| call.tries > 1);
+    ride.fee == Some(PaymentState::Deferred) || asked_again
+}
+
+/// The story of the fee is told in its order: it comes later, it is declined, it is taken.
+fn in_order(facts: &Facts, said: &mut Sentences) {
+    let told = |template: Template| {
+        let of_it = facts.messages.iter().filter(move |it| it.template() == template);
+        of_it.filter_map(|message| message.create_time.as_ref()).map(parse_time)
+    };
+    let taken = told(Template::PaymentApproved).max();
+    for template in [Template::PaymentDeferred, Template::PaymentDeclined] {
+        if told(template).max() > taken && taken.is_some() {
+            let name = template.as_str_name();
+            said.unless(false, format!("{name} was told after the fee was said to be taken"));
+        }
     }
 }
 
@@ -231,13 +262,29 @@ fn due(told: &Told<'_>, facts: &Facts) -> Vec<Template> {
         ]);
     }
     // A payment that comes a bit later is announced, and it came in the end.
-    if facts.when("PaymentDeferred").is_some() {
+    if facts.when("PaymentDeferred").is_some() || comes_later(told.ride, facts) {
         due.push(Template::PaymentDeferred);
+    }
+    if facts.when("PaymentDeclined").is_some() {
+        due.push(Template::PaymentDeclined);
     }
     if told.ride.stage == Stage::Expired {
         due.push(Template::AllocationExpired);
     }
     due
+}
+
+/// The driver was told that the fee comes later, and it did: after a while in which somebody else
+/// cannot have said first that it is taken.
+fn comes_later(ride: &Ride, facts: &Facts) -> bool {
+    let finished = facts.driving.as_ref().and_then(|driving| driving.finish_time.as_ref());
+    let taken = facts.payments.first().and_then(|payment| payment.approve_time.as_ref());
+    match (finished.map(parse_time), taken.map(parse_time)) {
+        (Some(finished), Some(taken)) => {
+            ride.fee == Some(PaymentState::Deferred) && taken.since(finished) > A_WHILE
+        }
+        _ => false,
+    }
 }
 
 /// The fare of a finished driving from its times: its rate for each whole minute, at least one.

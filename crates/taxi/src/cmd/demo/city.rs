@@ -8,13 +8,14 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use kernel::{Clock, Role};
 use proto::driving::v1::Driving;
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Status;
 
 use super::ledger::{Happening, Ledger};
+use super::outage::Moment;
 use super::person::{Person, Services, said};
 use super::places::Lang;
-use super::scenario::Plan;
+use super::scenario::{Phase, Plan};
 use crate::exit::Exit;
 use crate::ready::Ready;
 
@@ -45,6 +46,8 @@ pub(super) struct City {
     time_scale: f64,
     customers: HashMap<String, usize>,
     ledger: Mutex<Ledger>,
+    /// Which phase it is, and since when.
+    phase: watch::Sender<(Phase, Instant)>,
     closing: watch::Sender<bool>,
 }
 
@@ -84,6 +87,7 @@ impl City {
             customers: riders.iter().map(Person::name).zip(0..).collect(),
             starting: plan.journeys.iter().map(|_| Notify::new()).collect(),
             ledger: Mutex::new(Ledger::new(plan.size.rides, plan.size.riders)),
+            phase: watch::Sender::new((Phase::Before, Instant::now())),
             closing: watch::Sender::new(false),
             plan,
             run,
@@ -165,6 +169,31 @@ impl City {
     pub(super) fn ride_of(&self, driving: &Driving) -> Option<usize> {
         let rider = *self.customers.get(&driving.customer)?;
         self.note(|ledger| ledger.known.get(&driving.allocation).copied().or(ledger.current[rider]))
+    }
+
+    /// Now.
+    pub(super) fn moment(&self) -> Moment {
+        Moment { at: Instant::now(), time: self.clock.now() }
+    }
+
+    /// The next phase begins.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.send_replace((phase, Instant::now()));
+    }
+
+    /// Waits until a phase has begun; answers when that was.
+    pub(super) async fn entered(&self, phase: Phase) -> Instant {
+        let mut phases = self.phase.subscribe();
+        // The sender is ours, so it outlives the wait.
+        let entered = phases.wait_for(|(present, _)| *present >= phase).await;
+        entered.map_or_else(|_| Instant::now(), |entered| entered.1)
+    }
+
+    /// Waits until a ride may be asked for, as far as its phase is concerned.
+    pub(super) async fn turn_of(&self, ride: usize) {
+        let journey = &self.plan.journeys[ride];
+        let began = self.entered(journey.phase).await;
+        sleep_until(began + journey.hold).await;
     }
 
     /// No ride is left to serve.

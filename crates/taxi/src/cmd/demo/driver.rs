@@ -72,9 +72,9 @@ pub(super) async fn accept(
     let asked = city.drivers[driver]
         .call(body, |mut to, request| async move { to.driving.accept_driving(request).await });
     match asked.await {
-        Ok(Answer { body, wrote, took }) => {
+        Ok(Answer { body, wrote, call }) => {
             city.note(|ledger| {
-                ledger.done(ride, Command::Accept, took, wrote);
+                ledger.done(ride, Command::Accept, call, wrote);
                 ledger.rides[ride].drivers.push(driver);
                 ledger.reached(ride, Stage::Accepted);
             });
@@ -102,9 +102,14 @@ fn refused(city: &City, driver: usize, ride: usize, status: &Status) -> Accept {
     told
 }
 
-/// Drives an accepted ride to its end. Whatever fails on the way: look where the driving stands, and
-/// go on from there.
-pub(super) async fn drive(city: &City, driver: usize, ride: usize, mut driving: Driving) {
+/// Drives an accepted ride to its end.
+pub(super) async fn drive(city: &City, driver: usize, ride: usize, driving: Driving) {
+    go_on(city, driver, ride, driving).await;
+    city.note(|ledger| ledger.rides[ride].left = true);
+}
+
+/// Whatever fails on the way: look where the driving stands, and go on from there.
+async fn go_on(city: &City, driver: usize, ride: usize, mut driving: Driving) {
     loop {
         let step = match driving.state() {
             State::Approved => start(city, driver, ride, &driving).await,
@@ -145,9 +150,9 @@ async fn start(city: &City, driver: usize, ride: usize, driving: &Driving) -> St
     };
     let asked = city.drivers[driver]
         .call(body, |mut to, request| async move { to.driving.start_driving(request).await });
-    let Answer { body, wrote, took } = asked.await.map_err(|status| ("StartDriving", status))?;
+    let Answer { body, wrote, call } = asked.await.map_err(|status| ("StartDriving", status))?;
     city.note(|ledger| {
-        ledger.done(ride, Command::Start, took, wrote);
+        ledger.done(ride, Command::Start, call, wrote);
         ledger.reached(ride, Stage::Driving);
     });
     city.tell(ride, &Happening::Started(city.driver(driver)));
@@ -164,11 +169,12 @@ async fn finish(city: &City, driver: usize, ride: usize, driving: &Driving) -> S
     };
     let asked = city.drivers[driver]
         .call(body, |mut to, request| async move { to.driving.finish_driving(request).await });
-    let Answer { body, wrote, took } = asked.await.map_err(|status| ("FinishDriving", status))?;
+    let Answer { body, wrote, call } = asked.await.map_err(|status| ("FinishDriving", status))?;
     let fare = body.fare.as_ref().map_or(0, |fare| fare.units);
     city.note(|ledger| {
-        ledger.done(ride, Command::Finish, took, wrote.clone());
+        ledger.done(ride, Command::Finish, call, wrote.clone());
         ledger.rides[ride].fare = Some(fare);
+        ledger.rides[ride].fee = Some(body.payment_state());
         ledger.reached(ride, Stage::Finished);
     });
     city.tell(ride, &Happening::Finished(fare));

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use proto::allocation::v1::allocation::State as AllocationState;
+use proto::driving::v1::driving::PaymentState;
 use serde::Serialize;
+use tokio::time::Instant;
 
+use super::debt::Debt;
 use super::places::Lang;
 use super::report::won;
 
@@ -26,6 +29,12 @@ pub(super) enum Command {
     Cancel,
     /// FinishDriving.
     Finish,
+}
+
+impl Command {
+    /// All of them.
+    pub(super) const ALL: [Command; 5] =
+        [Command::Request, Command::Accept, Command::Start, Command::Cancel, Command::Finish];
 }
 
 /// How far a ride has come, as far as its people know; it never goes back.
@@ -98,6 +107,17 @@ pub(super) enum Accept {
     Refused(String),
 }
 
+/// A command that did what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// When it was asked for first.
+    pub(super) began: Instant,
+    /// From then to the answer.
+    pub(super) took: Duration,
+    /// How often it was asked for; once, if nothing failed.
+    pub(super) tries: u32,
+}
+
 /// One ride as its people know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ride {
@@ -111,8 +131,14 @@ pub(super) struct Ride {
     pub(super) cancel: Option<Cancel>,
     /// The consistency tokens of its commands.
     pub(super) wrote: BTreeMap<Command, String>,
+    /// How long they took.
+    pub(super) calls: BTreeMap<Command, Call>,
     /// The fare in won, as the driver was told it.
     pub(super) fare: Option<i64>,
+    /// What had become of the fee, as the driver was told it.
+    pub(super) fee: Option<PaymentState>,
+    /// Its driver has left, and takes another.
+    pub(super) left: bool,
 }
 
 /// What kind of contest it was.
@@ -150,6 +176,10 @@ pub(super) enum Happening {
     Started(String),
     /// Arrived; the fare in won.
     Finished(i64),
+    /// The fee was declined, and the rider wants another ride.
+    Owing,
+    /// The rider settles the fee.
+    Settled,
     /// The rider has cancelled.
     Cancelled,
     /// The rider wanted to cancel.
@@ -176,6 +206,10 @@ impl Happening {
             (Started(driver), Ko) => format!("{driver} 기사님과 출발했습니다"),
             (Finished(fare), En) => format!("arrived for {}", won(*fare, lang)),
             (Finished(fare), Ko) => format!("도착했습니다, 요금 {}", won(*fare, lang)),
+            (Owing, En) => "owes the fee and gets no other car".to_owned(),
+            (Owing, Ko) => "미납 요금이 있어 차를 부르지 못합니다".to_owned(),
+            (Settled, En) => "settles the fee".to_owned(),
+            (Settled, Ko) => "미납 요금을 냅니다".to_owned(),
             (Cancelled, En) => "cancelled".to_owned(),
             (Cancelled, Ko) => "취소했습니다".to_owned(),
             (TooLate, En) => "too late to cancel: on board already".to_owned(),
@@ -195,14 +229,16 @@ pub(super) struct Ledger {
     pub(super) known: HashMap<String, usize>,
     /// Which ride a rider has begun last.
     pub(super) current: Vec<Option<usize>>,
-    /// How long commands took that did what was asked.
-    pub(super) took: BTreeMap<Command, Vec<Duration>>,
     /// How long after the finish the dashboard had it.
     pub(super) shown: Vec<Duration>,
     /// How often a driver was not the first.
     pub(super) lost: usize,
     /// The contests of a driver race.
     pub(super) contests: Vec<Contest>,
+    /// The riders whose fee was declined.
+    pub(super) debts: Vec<Debt>,
+    /// What goes wrong on purpose right now.
+    pub(super) fault: Option<String>,
     /// What nobody expected, each as a sentence.
     pub(super) troubles: Vec<String>,
     /// The last happenings, oldest first.
@@ -225,9 +261,27 @@ impl Ledger {
     }
 
     /// A command did what was asked.
-    pub(super) fn done(&mut self, ride: usize, command: Command, took: Duration, wrote: String) {
-        self.took.entry(command).or_default().push(took);
+    pub(super) fn done(&mut self, ride: usize, command: Command, call: Call, wrote: String) {
+        self.rides[ride].calls.insert(command, call);
         self.rides[ride].wrote.insert(command, wrote);
+    }
+
+    /// Whether a rider has a declined fee that they have not settled.
+    pub(super) fn owes(&self, rider: usize) -> bool {
+        self.debts.iter().any(|debt| debt.rider == rider && debt.settled.is_none())
+    }
+
+    /// Whether a rider had one, and has settled it.
+    pub(super) fn has_settled(&self, rider: usize) -> bool {
+        !self.owes(rider) && self.debts.iter().any(|debt| debt.rider == rider)
+    }
+
+    /// A rider has tried to settle what they owe; this came of it.
+    pub(super) fn settled(&mut self, rider: usize, how: String) {
+        let open = |debt: &&mut Debt| debt.rider == rider && debt.settled.is_none();
+        if let Some(debt) = self.debts.iter_mut().find(open) {
+            debt.settled = Some(how);
+        }
     }
 
     /// Something happened that is worth a line.
@@ -246,6 +300,11 @@ impl Ledger {
     /// How many rides have come to an end.
     pub(super) fn ended(&self) -> usize {
         self.rides.iter().filter(|ride| ride.stage.is_final()).count()
+    }
+
+    /// How long all commands of a kind took.
+    pub(super) fn calls(&self, command: Command) -> impl Iterator<Item = Call> {
+        self.rides.iter().filter_map(move |ride| ride.calls.get(&command).copied())
     }
 
     /// All fares, in won.
@@ -277,7 +336,8 @@ mod tests {
     fn the_last_command_of_a_ride_is_the_greatest() {
         let mut ledger = Ledger::new(1, 1);
         for command in [Command::Accept, Command::Request, Command::Finish, Command::Cancel] {
-            ledger.done(0, command, Duration::ZERO, format!("{command:?}"));
+            let call = Call { began: Instant::now(), took: Duration::ZERO, tries: 1 };
+            ledger.done(0, command, call, format!("{command:?}"));
         }
         let last = ledger.rides[0].wrote.values().next_back();
         assert_eq!(last.map(String::as_str), Some("Finish"));

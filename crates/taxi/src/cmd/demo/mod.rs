@@ -6,14 +6,18 @@
 //! | [`places`] | who the people are and where they go |
 //! | [`city`] | the people on a mesh, their clock, and their record |
 //! | [`person`] | a good client: token, request id, deadline, retries |
-//! | [`rider`], [`driver`], [`board`], [`race`] | what people do |
+//! | [`rider`], [`debt`], [`driver`], [`board`], [`race`] | what people do |
 //! | [`ledger`] | what they were told |
-//! | [`audit`], [`check`] | whether the service agrees with it: the look, and the rules |
+//! | [`fault`], [`outage`] | what goes wrong on purpose, and its course |
+//! | [`witness`] | what the metrics and the payment provider's log say |
+//! | [`audit`] | whether the service agrees with it: the look |
+//! | [`check`], [`fees`], [`verdict`] | the rules: for each ride, for the money, for the course of a fault |
 //! | [`progress`], [`report`] | what the person at the terminal sees |
 //!
 //! Nothing here knows more than any client does: addresses come from the ready file, tokens from the
 //! development issuer, all else from the five services. Every subject begins with the run's own
-//! name, and drivers take riders of their own run only, so demos side by side do not meet.
+//! name, and drivers take riders of their own run only, so demos side by side do not meet. Only where
+//! something goes wrong on purpose it does so for everybody; that takes a mesh of `taxi dev`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +25,7 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use kernel::Clock;
 use platform::clock::SystemClock;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -28,8 +33,12 @@ mod audit;
 mod board;
 mod check;
 mod city;
+mod debt;
 mod driver;
+mod fault;
+mod fees;
 mod ledger;
+mod outage;
 mod person;
 mod places;
 mod progress;
@@ -37,17 +46,21 @@ mod race;
 mod report;
 mod rider;
 mod scenario;
+mod verdict;
+mod witness;
 
 use board::Board;
 use city::City;
+use fault::Fault;
+use outage::Course;
 use places::Lang;
 use progress::Progress;
 use report::Report;
-use scenario::{Plan, Scenario, Size};
+use scenario::{LEAST_RIDES, Phase, Plan, RECOVERY, Scenario, Size};
 
 use crate::Global;
 use crate::exit::Exit;
-use crate::ready;
+use crate::ready::{self, Ready};
 
 /// How long the service itself may take for all of a demo, on top of what its people do.
 const SLACK: Duration = Duration::from_secs(60);
@@ -61,26 +74,31 @@ const GLANCE: Duration = Duration::from_secs(3);
 /// Riders ask for cars, drivers accept, drive and finish, all through the public API of a running
 /// mesh. Ends with a table of figures; with --assert, also with a check that allocation, driving,
 /// payment, dashboard and messages agree about every ride.
+///
+/// In some scenarios something goes wrong on purpose after the first rides, and is mended before the
+/// last ones; that takes a mesh of `taxi dev`. There --assert checks also that nobody but the fees had
+/// to wait, and that the payment provider has taken each of them exactly once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How many rides.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_one())]
-    rides: usize,
-    /// How many riders share them.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one())]
-    riders: usize,
-    /// How many drivers serve them.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one())]
-    drivers: usize,
+    /// How many rides [default: 20, or 50 when something goes wrong].
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    rides: Option<usize>,
+    /// How many riders share them [default: 10, or 16].
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    riders: Option<usize>,
+    /// How many drivers serve them [default: 5, or 12].
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    drivers: Option<usize>,
     /// What people do.
     #[arg(long, value_enum, default_value_t)]
     scenario: Scenario,
     /// Repeat the plan of an earlier run.
     #[arg(long)]
     seed: Option<u64>,
-    /// How much faster than real the pauses between steps are: with 60 a minute takes a second.
-    #[arg(long, value_name = "X", default_value_t = 60.0, value_parser = time_scale)]
-    time_scale: f64,
+    /// How much faster than real the pauses between steps are: with 60 a minute takes a second
+    /// [default: 60, or 120].
+    #[arg(long, value_name = "X", value_parser = time_scale)]
+    time_scale: Option<f64>,
     /// Check everything at the end; a violation is a sentence on stderr and exit code 1.
     #[arg(long)]
     assert: bool,
@@ -98,26 +116,73 @@ fn time_scale(text: &str) -> Result<f64, String> {
     scale.ok_or_else(|| "must be a number from 0.01 to 100000".to_owned())
 }
 
-/// Runs a scenario.
+/// Runs a scenario. However it is ended, nothing goes wrong on purpose any more.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
-    if args.scenario == Scenario::DriverRace && args.drivers < 2 {
-        return Err(Exit::usage("a race needs two drivers: use `--drivers 2` or more"));
+    tokio::select! {
+        ended = play(args, global) => ended,
+        stopped = stopped() => Err(stopped),
     }
+}
+
+async fn play(args: Args, global: &Global) -> Result<(), Exit> {
+    let size = args.size()?;
     let mesh = ready::find(global.ready_file.as_deref())?;
+    let fault = args.scenario.fault();
+    if fault.is_some() {
+        Fault::require_healthy(&mesh).await?;
+    }
     let clock = Arc::new(SystemClock);
     let seed = args.seed.unwrap_or_else(|| new_seed(&*clock));
-    let size = Size { rides: args.rides, riders: args.riders, drivers: args.drivers };
     let plan = Plan::draw(args.scenario, seed, size);
-    let city = Arc::new(City::new(mesh, plan, args.lang, args.time_scale, clock)?);
+    let time_scale = args.time_scale.unwrap_or(if fault.is_some() { 120.0 } else { 60.0 });
+    let city = Arc::new(City::new(mesh.clone(), plan, args.lang, time_scale, clock)?);
     eprintln!("{}", headline(&city));
 
     city.arrive().await?;
-    let lasted = live(&city).await?;
-    let patience = if args.assert { CATCH_UP } else { GLANCE };
-    let audit = audit::audit(&city, patience).await;
-    let report = Report::of(&city, lasted, audit);
+    let began = Instant::now();
+    let course = live(&city, &mesh).await?;
+    let lasted = began.elapsed();
+    let patience = if args.assert { patience(course.as_ref()) } else { GLANCE };
+    let mut audit = audit::audit(&city, patience).await;
+    if let Some(course) = &course {
+        audit::compare(&city, &mesh, course, &mut audit).await;
+    }
+    let report = Report::of(&city, lasted, audit, course.as_ref());
     global.output.item(&report.table(args.lang), &report)?;
-    verdict(&report, args.assert)
+    conclude(&report, args.assert)
+}
+
+impl Args {
+    /// The size that was asked for, or one that shows what there is to show.
+    fn size(&self) -> Result<Size, Exit> {
+        let usual = match self.scenario.fault() {
+            None => Size { rides: 20, riders: 10, drivers: 5 },
+            Some(_) => Size { rides: 50, riders: 16, drivers: 12 },
+        };
+        let size = Size {
+            rides: self.rides.unwrap_or(usual.rides),
+            riders: self.riders.unwrap_or(usual.riders),
+            drivers: self.drivers.unwrap_or(usual.drivers),
+        };
+        if self.scenario == Scenario::DriverRace && size.drivers < 2 {
+            return Err(Exit::usage("a race needs two drivers: use `--drivers 2` or more"));
+        }
+        if self.scenario.fault().is_some() && size.rides < LEAST_RIDES {
+            return Err(Exit::usage(format!(
+                "a fault needs {LEAST_RIDES} rides to show itself and to pass: use `--rides \
+                 {LEAST_RIDES}` or more"
+            )));
+        }
+        Ok(size)
+    }
+}
+
+/// How long the views and the fees may take to catch up.
+fn patience(course: Option<&Course>) -> Duration {
+    course.map_or(CATCH_UP, |course| {
+        let due = course.cleared.at + verdict::latest(course);
+        due.saturating_duration_since(Instant::now()).max(CATCH_UP)
+    })
 }
 
 /// The last part of a new id is random.
@@ -139,18 +204,48 @@ fn headline(city: &City) -> String {
     }
 }
 
-/// Lets everybody live until the last ride has ended, and shows it.
-async fn live(city: &Arc<City>) -> Result<Duration, Exit> {
-    let began = Instant::now();
-    let deadline = city.real(city.plan.at_most()) + SLACK;
+/// Lets everybody live until the last ride has ended, and shows it; answers what went wrong when.
+async fn live(city: &Arc<City>, mesh: &Ready) -> Result<Option<Course>, Exit> {
+    let deadline = city.real(city.plan.at_most()) + SLACK + slack_of_fault(&city.plan);
     let mut progress = Progress::new();
     let ended = tokio::select! {
-        ended = timeout(deadline, people(city)) => ended,
+        ended = timeout(deadline, course(city, mesh)) => ended,
         never = progress.follow(city) => match never {},
     };
     progress.draw(city);
-    ended.unwrap_or_else(|_| Err(city.unfinished(deadline)))?;
-    Ok(began.elapsed())
+    ended.unwrap_or_else(|_| Err(city.unfinished(deadline)))
+}
+
+/// Lets everybody live, and things go wrong if that is the plan.
+async fn course(city: &Arc<City>, mesh: &Ready) -> Result<Option<Course>, Exit> {
+    match city.plan.scenario.fault() {
+        None => people(city).await.map(|()| None),
+        Some(fault) => {
+            let conduct = outage::conduct(city, fault, mesh);
+            let ((), course) = tokio::try_join!(people(city), conduct)?;
+            Ok(Some(course))
+        }
+    }
+}
+
+/// How much longer a fault may make everything: each finish by a second, and the last rides are spread.
+fn slack_of_fault(plan: &Plan) -> Duration {
+    let meanwhile = plan.journeys.iter().filter(|journey| journey.phase == Phase::Meanwhile);
+    let finishes = Duration::from_secs(1).saturating_mul(meanwhile.count() as u32);
+    if finishes.is_zero() { finishes } else { finishes + RECOVERY }
+}
+
+/// Waits until somebody else than the person at the terminal ends us.
+async fn stopped() -> Exit {
+    let (Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => Exit::failed("stopped by SIGTERM"),
+        _ = hangup.recv() => Exit::failed("stopped by SIGHUP"),
+    }
 }
 
 /// Riders ride until they have had all their rides, and drivers drive until nobody is left.
@@ -185,7 +280,7 @@ async fn all(mut people: JoinSet<()>) -> Result<(), Exit> {
 }
 
 /// Says what was wrong.
-fn verdict(report: &Report, assert: bool) -> Result<(), Exit> {
+fn conclude(report: &Report, assert: bool) -> Result<(), Exit> {
     let violations = report.violations();
     match (violations.len(), assert) {
         (0, true) => eprintln!("all rides are as they must be"),

@@ -21,6 +21,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
+use super::ledger::Call;
 use super::places::Lang;
 use crate::cmd::token;
 use crate::exit::Exit;
@@ -71,15 +72,15 @@ impl Services {
     }
 }
 
-/// An answer, what the command wrote, and how long it took.
+/// An answer, what the command wrote, and how long that took.
 #[derive(Debug)]
 pub(super) struct Answer<T> {
     /// The answer.
     pub(super) body: T,
     /// The consistency token; empty when nothing was written.
     pub(super) wrote: String,
-    /// From the first try to the answer.
-    pub(super) took: Duration,
+    /// How long it took to get it.
+    pub(super) call: Call,
 }
 
 /// Somebody.
@@ -131,9 +132,13 @@ impl Person {
     {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
+        let mut tries = 0;
         loop {
+            tries += 1;
             let status = match self.once(message.clone(), &send).await {
-                Ok(response) => return Ok(answer(response, began.elapsed())),
+                Ok(response) => {
+                    return Ok(answer(response, Call { began, took: began.elapsed(), tries }));
+                }
                 Err(status) => status,
             };
             let wait = retry_after(&status).unwrap_or(pause);
@@ -198,10 +203,10 @@ impl Person {
     }
 }
 
-fn answer<T>(response: Response<T>, took: Duration) -> Answer<T> {
+fn answer<T>(response: Response<T>, call: Call) -> Answer<T> {
     let wrote = response.metadata().get(platform::call::CONSISTENCY_TOKEN_HEADER);
     let wrote = wrote.and_then(|token| token.to_str().ok()).unwrap_or_default().to_owned();
-    Answer { body: response.into_inner(), wrote, took }
+    Answer { body: response.into_inner(), wrote, call }
 }
 
 /// Whether another try may fare better. Everything we ask is safe to repeat, so what is known is

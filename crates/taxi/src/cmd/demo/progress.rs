@@ -121,6 +121,7 @@ fn status(ledger: &Ledger, lang: Lang) -> String {
         }
     }
     parts.push(won(ledger.fares(), lang));
+    parts.extend(ledger.fault.clone());
     parts.join(" · ")
 }
 
@@ -136,6 +137,9 @@ mod tests {
         ledger.reached(2, Stage::Asked);
         ledger.rides[0].fare = Some(1_000);
         let expected = "1/4 rides done · 1 waiting · 1 on board · 1,000 KRW";
+        assert_eq!(status(&ledger, Lang::En), expected);
+        ledger.fault = Some("payment.down=true".to_owned());
+        let expected = format!("{expected} · payment.down=true");
         assert_eq!(status(&ledger, Lang::En), expected);
         assert!(status(&ledger, Lang::Ko).starts_with("1/4 운행 종료 · 1 배정 대기"));
     }

@@ -1,5 +1,7 @@
 //! The figures of a demo, as a table for people and as JSON for programs.
 
+mod fault;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,9 +9,11 @@ use serde::Serialize;
 
 use super::audit::Audit;
 use super::city::City;
-use super::ledger::{Cancel, Command, Contest, Kind, Ledger, Stage};
+use super::ledger::{Cancel, Command, Contest, Kind, Ledger, Ride, Stage};
+use super::outage::Course;
 use super::places::Lang;
 use super::scenario::Scenario;
+use fault::Fault;
 
 /// How some durations are spread, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -25,10 +29,21 @@ impl Spread {
     fn of(durations: &[Duration]) -> Option<Spread> {
         let mut sorted = durations.to_vec();
         sorted.sort_unstable();
-        let rank = |percent: usize| (sorted.len() * percent).div_ceil(100).max(1) - 1;
-        let at = |percent| sorted.get(rank(percent)).map(|it| it.as_micros() as f64 / 1_000.0);
+        let at = |percent| ranked(&sorted, percent).map(|it| it.as_micros() as f64 / 1_000.0);
         Some(Spread { count: sorted.len(), p50_ms: at(50)?, p95_ms: at(95)?, p99_ms: at(99)? })
     }
+}
+
+/// The duration that 99 percent of them do not exceed.
+pub(super) fn p99(durations: impl Iterator<Item = Duration>) -> Option<Duration> {
+    let mut sorted: Vec<Duration> = durations.collect();
+    sorted.sort_unstable();
+    ranked(&sorted, 99)
+}
+
+fn ranked(sorted: &[Duration], percent: usize) -> Option<Duration> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1) - 1;
+    sorted.get(rank).copied()
 }
 
 /// How rides ended.
@@ -83,12 +98,19 @@ pub(super) struct Report {
     latency: BTreeMap<Command, Spread>,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish_to_dashboard: Option<Spread>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<Fault>,
     violations: Vec<String>,
 }
 
 impl Report {
     /// Sums up.
-    pub(super) fn of(city: &City, lasted: Duration, audit: Audit) -> Report {
+    pub(super) fn of(
+        city: &City,
+        lasted: Duration,
+        audit: Audit,
+        course: Option<&Course>,
+    ) -> Report {
         let plan = &city.plan;
         city.note(|ledger| Report {
             run: city.run.clone(),
@@ -109,8 +131,9 @@ impl Report {
             messages: audit.messages,
             fees_won: audit.paid,
             stuck: audit.stuck,
-            latency: spreads(&ledger.took),
+            latency: spreads(ledger),
             finish_to_dashboard: Spread::of(&ledger.shown),
+            fault: course.map(|course| Fault::of(course, ledger, &audit)),
             violations: audit.violations,
         })
     }
@@ -140,6 +163,7 @@ impl Report {
         rows.extend(self.latency.iter().map(|(command, spread)| row(name(*command), spread)));
         let shown = self.finish_to_dashboard.as_ref();
         rows.extend(shown.map(|it| row(say("finish → dashboard", "도착 → 현황"), it)));
+        rows.extend(self.fault.iter().flat_map(|fault| fault.waits(lang)));
         let latency = columns(&rows, |column| if column == 0 { Side::Left } else { Side::Right });
         format!("{figures}\n{latency}").trim_end().to_owned()
     }
@@ -186,6 +210,7 @@ impl Report {
         rows.push(vec![say("ACCEPTS LOST", "놓친 수락"), self.accepts_lost.to_string()]);
         rows.push(vec![say("MESSAGES", "메시지"), self.messages.to_string()]);
         rows.push(vec![say("FEES", "요금"), won(self.fees_won, lang)]);
+        rows.extend(self.fault.iter().flat_map(|fault| fault.figures(lang)));
         if let Some(stuck @ 1..) = self.stuck {
             let of_all = say("in the whole mesh", "전체 서비스");
             rows.push(vec![say("STUCK", "멈춘 운행"), format!("{stuck} ({of_all})")]);
@@ -216,8 +241,10 @@ fn contests(held: &[Contest]) -> Contests {
     Contests { races: count(Kind::Race), doubles: count(Kind::Double), late: count(Kind::Late) }
 }
 
-fn spreads(took: &BTreeMap<Command, Vec<Duration>>) -> BTreeMap<Command, Spread> {
-    took.iter().filter_map(|(command, took)| Some((*command, Spread::of(took)?))).collect()
+fn spreads(ledger: &Ledger) -> BTreeMap<Command, Spread> {
+    let took = |command| ledger.calls(command).map(|call| call.took).collect::<Vec<_>>();
+    let spreads = Command::ALL.into_iter();
+    spreads.filter_map(|command| Some((command, Spread::of(&took(command))?))).collect()
 }
 
 fn row(name: String, spread: &Spread) -> Vec<String> {

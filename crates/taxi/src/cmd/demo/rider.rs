@@ -10,10 +10,11 @@ use proto::allocation::v1::{
 use proto::google::r#type::LatLng;
 use proto::r#type::v1::Place;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
 use super::city::City;
+use super::debt;
 use super::ledger::{Cancel, Command, Happening, Stage};
 use super::person::{Answer, said};
 use super::places::{Lang, Spot};
@@ -25,10 +26,14 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Takes all rides of one rider, one after the other.
 pub(super) async fn live(city: &City, rider: usize) {
     for ride in city.plan.rides_of(rider) {
+        city.turn_of(ride).await;
         city.pause(city.plan.journeys[ride].wait).await;
         city.begin(ride);
         match ask(city, ride).await {
-            Ok(allocation) => travel(city, ride, &allocation).await,
+            Ok(allocation) => {
+                travel(city, ride, &allocation).await;
+                debt::mind(city, ride).await;
+            }
             Err(status) => {
                 city.trouble(ride, "RequestAllocation", &status);
                 city.note(|ledger| ledger.reached(ride, Stage::Refused));
@@ -37,30 +42,48 @@ pub(super) async fn live(city: &City, rider: usize) {
     }
 }
 
+/// Asks for a car. Whoever has just settled what they owed asks until that has got round.
 async fn ask(city: &City, ride: usize) -> Result<Allocation, Status> {
-    let journey = &city.plan.journeys[ride];
-    let language = city.plan.riders[journey.rider].language;
-    let body = RequestAllocationRequest {
-        allocation: Some(Allocation {
-            pickup: Some(place(&journey.pickup, language)),
-            destination: Some(place(&journey.destination, language)),
-            ..Allocation::default()
-        }),
-        request_id: city.request_id(),
+    let rider = city.plan.journeys[ride].rider;
+    let since_settled = Instant::now();
+    let answer = loop {
+        let asked = city.riders[rider].call(wish(city, ride), |mut to, request| async move {
+            to.allocation.request_allocation(request).await
+        });
+        match asked.await {
+            Err(status)
+                if reason(&status).as_deref() == Some(debt::REFUSAL)
+                    && city.note(|ledger| ledger.has_settled(rider))
+                    && since_settled.elapsed() < debt::NEWS =>
+            {
+                sleep(AGAIN).await;
+            }
+            answer => break answer,
+        }
     };
-    let rider = &city.riders[journey.rider];
-    let asked = rider.call(body, |mut to, request| async move {
-        to.allocation.request_allocation(request).await
-    });
-    let Answer { body: allocation, wrote, took } = asked.await?;
+    let Answer { body: allocation, wrote, call } = answer?;
     city.note(|ledger| {
-        ledger.done(ride, Command::Request, took, wrote);
+        ledger.done(ride, Command::Request, call, wrote);
         ledger.rides[ride].allocation.clone_from(&allocation.name);
         ledger.known.insert(allocation.name.clone(), ride);
         ledger.reached(ride, Stage::Asked);
     });
     city.tell(ride, &Happening::Asked);
     Ok(allocation)
+}
+
+/// What a rider asks for.
+pub(super) fn wish(city: &City, ride: usize) -> RequestAllocationRequest {
+    let journey = &city.plan.journeys[ride];
+    let language = city.plan.riders[journey.rider].language;
+    RequestAllocationRequest {
+        allocation: Some(Allocation {
+            pickup: Some(place(&journey.pickup, language)),
+            destination: Some(place(&journey.destination, language)),
+            ..Allocation::default()
+        }),
+        request_id: city.request_id(),
+    }
 }
 
 fn place(spot: &Spot, language: Lang) -> Place {
@@ -169,7 +192,7 @@ async fn cancel(city: &City, ride: usize, name: &str) {
     let told = match asked.await {
         Ok(answer) => {
             let state = answer.body.state();
-            city.note(|ledger| ledger.done(ride, Command::Cancel, answer.took, answer.wrote));
+            city.note(|ledger| ledger.done(ride, Command::Cancel, answer.call, answer.wrote));
             match state {
                 State::Cancelled => Cancel::Done,
                 State::Cancelling => Cancel::Pending,

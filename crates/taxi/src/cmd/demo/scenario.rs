@@ -2,7 +2,7 @@
 //!
 //! Pure: the same seed and the same size make the same plan. What the plan leaves open is what the
 //! service decides, above all who of several drivers is first. All durations but
-//! [`Journey::stagger`] are simulated time.
+//! [`Journey::stagger`] and [`Journey::hold`] are simulated time.
 
 use std::time::Duration;
 
@@ -24,6 +24,16 @@ pub(super) enum Scenario {
     Cancel,
     /// Several drivers accept the same ride at once, and one driver accepts two rides at once.
     DriverRace,
+    /// The payment service is down for a while: rides finish, and are paid when it is back.
+    PaymentDown,
+    /// The payment service answers too late for a while: the same.
+    PaymentSlow,
+    /// The payment provider fails every other time for a while.
+    PaymentFlaky,
+    /// The payment provider declines most fees for a while: their riders settle them later.
+    PaymentDeclined,
+    /// The payment provider takes fees for a while, and every other answer is lost.
+    AnswerLost,
 }
 
 impl Scenario {
@@ -33,6 +43,11 @@ impl Scenario {
             Scenario::Happy => "happy",
             Scenario::Cancel => "cancel",
             Scenario::DriverRace => "driver-race",
+            Scenario::PaymentDown => "payment-down",
+            Scenario::PaymentSlow => "payment-slow",
+            Scenario::PaymentFlaky => "payment-flaky",
+            Scenario::PaymentDeclined => "payment-declined",
+            Scenario::AnswerLost => "answer-lost",
         }
     }
 }
@@ -47,6 +62,37 @@ pub(super) struct Size {
     /// How many drivers serve them.
     pub(super) drivers: usize,
 }
+
+/// The part of a demo that a ride belongs to. Without a fault all is [`Phase::Before`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// All is well.
+    #[default]
+    Before,
+    /// Something goes wrong.
+    Meanwhile,
+    /// All is well again.
+    After,
+}
+
+impl Phase {
+    /// Of every five rides one comes before a fault, two meanwhile, two after it.
+    fn of(ride: usize, rides: usize) -> Phase {
+        match ride * 5 / rides {
+            0 => Phase::Before,
+            1 | 2 => Phase::Meanwhile,
+            _ => Phase::After,
+        }
+    }
+}
+
+/// With fewer rides a fault has nothing to show: ten have to fail before a breaker opens, and three
+/// to succeed before it closes.
+pub(super) const LEAST_RIDES: usize = 30;
+
+/// Over this long the rides after a fault are spread, in real time: a breaker that is open asks again
+/// after four seconds at the latest, and somebody has to come by then.
+pub(super) const RECOVERY: Duration = Duration::from_secs(6);
 
 /// When a rider changes their mind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +110,10 @@ pub(super) enum Moment {
 pub(super) struct Journey {
     /// Who rides.
     pub(super) rider: usize,
+    /// When, in the course of a fault.
+    pub(super) phase: Phase,
+    /// Real time for which nobody asks for it after its phase has begun.
+    pub(super) hold: Duration,
     /// From where.
     pub(super) pickup: Spot,
     /// To where.
@@ -129,9 +179,12 @@ impl Plan {
             .map(|at| Rider { at, language: if rng.random() { Lang::Ko } else { Lang::En } })
             .collect();
         let fickle = fickle(scenario, size.riders, &mut rng);
-        let journeys = (0..size.rides)
+        let mut journeys: Vec<Journey> = (0..size.rides)
             .map(|ride| journey(ride % size.riders, fickle[ride % size.riders], &mut rng))
             .collect();
+        if scenario.fault().is_some() {
+            stage(&mut journeys);
+        }
         Plan { scenario, seed, size, riders, journeys }
     }
 
@@ -161,6 +214,19 @@ impl Plan {
     }
 }
 
+/// Tells each ride its part in the course of a fault.
+fn stage(journeys: &mut [Journey]) {
+    let rides = journeys.len();
+    for (ride, journey) in journeys.iter_mut().enumerate() {
+        journey.phase = Phase::of(ride, rides);
+    }
+    let after = journeys.partition_point(|journey| journey.phase < Phase::After);
+    let spread = rides - after;
+    for (at, journey) in journeys[after..].iter_mut().enumerate() {
+        journey.hold = RECOVERY.mul_f64(at as f64 / spread as f64);
+    }
+}
+
 /// Which riders cancel: half of them, rounded up.
 fn fickle(scenario: Scenario, riders: usize, rng: &mut StdRng) -> Vec<bool> {
     let mut fickle: Vec<bool> = (0..riders)
@@ -182,6 +248,8 @@ fn journey(rider: usize, cancels: bool, rng: &mut StdRng) -> Journey {
     let moment = moments.choose(rng).copied();
     Journey {
         rider,
+        phase: Phase::default(),
+        hold: Duration::ZERO,
         pickup: *ends[0],
         destination: *ends[1],
         wait,
@@ -236,6 +304,22 @@ mod tests {
             let plan = Plan::draw(scenario, 1, SIZE);
             assert!(plan.journeys.iter().all(|journey| journey.cancel.is_none()));
         }
+    }
+
+    #[test]
+    fn a_fault_has_a_before_and_an_after() {
+        let size = Size { rides: LEAST_RIDES, ..SIZE };
+        let plan = Plan::draw(Scenario::PaymentDown, 1, size);
+        let count = |phase| plan.journeys.iter().filter(|it| it.phase == phase).count();
+        assert_eq!([Phase::Before, Phase::Meanwhile, Phase::After].map(count), [6, 12, 12]);
+        assert!(plan.journeys.is_sorted_by_key(|journey| (journey.phase, journey.hold)));
+        let late = |journey: &&Journey| journey.hold >= Duration::from_secs(4);
+        assert!(plan.journeys.iter().filter(late).count() > 3, "a breaker asks for three");
+
+        let happy = Plan::draw(Scenario::Happy, 1, size);
+        assert!(happy.journeys.iter().all(|it| it.phase == Phase::Before && it.hold.is_zero()));
+        let same = |(one, other): (&Journey, &Journey)| one.drive == other.drive;
+        assert!(plan.journeys.iter().zip(&happy.journeys).all(same), "a seed is a city");
     }
 
     #[test]

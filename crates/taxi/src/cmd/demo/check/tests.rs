@@ -225,6 +225,57 @@ fn a_payment_that_came_later_was_announced() {
 }
 
 #[test]
+fn driving_announces_it_too() {
+    let later = |taken: i64| {
+        move |ride: &mut Ride, it: &mut Facts| {
+            ride.fee = Some(PaymentState::Deferred);
+            it.payments[0].approve_time = at(taken);
+        }
+    };
+    assert_wrong(finished_ride(), later(281), "TEMPLATE_PAYMENT_DEFERRED was not told");
+    let (mut ride, mut facts) = finished_ride();
+    later(280)(&mut ride, &mut facts);
+    assert_eq!(violations(&ride, &facts), [""; 0], "it may have been known to be taken by then");
+    facts.messages.extend(messages_of(&[Template::PaymentDeferred]));
+    assert_eq!(violations(&ride, &facts), [""; 0]);
+    ride.fee = Some(PaymentState::Approved);
+    let said = ["TEMPLATE_PAYMENT_DEFERRED was told for no reason"];
+    assert_eq!(violations(&ride, &facts), said);
+}
+
+#[test]
+fn a_fee_that_was_declined_was_announced() {
+    let (ride, mut facts) = finished_ride();
+    facts.info.timeline.extend(timeline(&[("PaymentDeclined", 280)]));
+    assert_eq!(violations(&ride, &facts), ["TEMPLATE_PAYMENT_DECLINED was not told"]);
+    facts.messages.extend(messages_of(&[Template::PaymentDeclined]));
+    assert_eq!(violations(&ride, &facts), [""; 0]);
+    facts.info.timeline.pop();
+    let said = ["TEMPLATE_PAYMENT_DECLINED was told for no reason"];
+    assert_eq!(violations(&ride, &facts), said);
+}
+
+#[test]
+fn nothing_is_taken_back_once_it_is_paid() {
+    for (event, template) in [
+        ("PaymentDeferred", Template::PaymentDeferred),
+        ("PaymentDeclined", Template::PaymentDeclined),
+    ] {
+        let (ride, mut facts) = finished_ride();
+        facts.info.timeline.extend(timeline(&[(event, 280)]));
+        facts.messages.extend(messages_of(&[template]));
+        let paid = facts.messages.len() - 2;
+        facts.messages[paid].create_time = at(282);
+        facts.messages[paid + 1].create_time = at(281);
+        assert_eq!(violations(&ride, &facts), [""; 0]);
+        facts.messages[paid + 1].create_time = at(283);
+        let said =
+            format!("{} was told after the fee was said to be taken", template.as_str_name());
+        assert_eq!(violations(&ride, &facts), [said]);
+    }
+}
+
+#[test]
 fn two_rides_at_once_are_found() {
     let turn = |driver: &str, ride: &str, from, until| Turn {
         driver: driver.to_owned(),
