@@ -30,8 +30,10 @@
 //! * That a fee comes later is told once for each finish, whether driving says so first, which could
 //!   not reach payment, or payment, which could not reach the provider; and never behind the verdict.
 //!   See [`deferrals`]. It never says that nothing was taken: nobody may know yet.
-//! * Otherwise messages do not depend on each other: an event that can never become one is parked alone, in
-//!   the bucket `<bucket>_PARKED`, and what follows it is told all the same.
+//! * What is told of an allocation, a driving or a payment is told in the order of its history, so the
+//!   last message is the last word. See [`histories`].
+//! * Otherwise messages do not depend on each other: an event that can never become one is parked alone,
+//!   in the bucket `<bucket>_PARKED`, and what follows it is told all the same.
 //!
 //! **When others are down.** Without the broker the rpcs answer UNAVAILABLE at once or after three
 //! seconds, watches fall silent and go on where they were, and events wait in the stream. Allocation,
@@ -42,6 +44,7 @@
 mod bucket;
 mod deferrals;
 mod grpc;
+mod histories;
 mod inbox;
 mod languages;
 mod parked;
@@ -62,6 +65,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bucket::Bucket;
 use crate::deferrals::Deferrals;
+use crate::histories::Histories;
 use crate::inbox::Inbox;
 use crate::languages::Languages;
 pub use crate::parked::ParkedEvents;
@@ -92,7 +96,7 @@ pub fn start(broker: &Broker, clock: Arc<dyn Clock>, tasks: &Shutdown, config: C
             languages: Languages::new(broker.clone()),
             clock: clock.clone(),
         },
-        inbox: Parking { parked, clock },
+        inbox: Parking { histories: Histories::new(broker, &config), parked, clock },
     };
     tasks.spawn("message consumer", consumer.run(tasks.clone()));
     tasks.spawn("message probe", probe::run(broker.clone(), config, tasks.clone()));
@@ -102,6 +106,7 @@ pub fn start(broker: &Broker, clock: Arc<dyn Clock>, tasks: &Shutdown, config: C
 #[cfg(test)]
 mod tests {
     use kernel::{CustomerId, PageRequest, Uuid};
+    use platform::broker::Delivery;
     use proto::allocation::v1::AllocationRequested;
 
     use super::*;
@@ -113,10 +118,11 @@ mod tests {
     async fn what_is_in_the_stream_is_told_or_parked() {
         let nats = Nats::start().await;
         let broken = AllocationRequested { destination: None, ..requested("ko") };
+        let second = Delivery { version: 2, ..event(2, &requested("ko")) };
+        nats.publish("allocation", &second).await;
         nats.publish("allocation", &event(1, &broken)).await;
-        nats.publish("allocation", &event(2, &requested("ko"))).await;
         nats.publish("dashboard", &event(3, &requested("ko"))).await;
-        nats.publish("allocation", &event(2, &requested("ko"))).await;
+        nats.publish("allocation", &second).await;
 
         let tasks = Shutdown::new();
         let config = Config { bucket: "TEST".to_owned() };

@@ -17,6 +17,7 @@ use proto::payment::v1::{PaymentApproved, PaymentDeclined, PaymentDeferred};
 use proto::words::{parse_money, time};
 
 use crate::deferrals::Deferrals;
+use crate::histories::Histories;
 use crate::inbox::Inbox;
 use crate::languages::Languages;
 use crate::parked::ParkedEvents;
@@ -208,9 +209,11 @@ fn given<T>(field: &str, value: Option<T>) -> Result<T, Rejection> {
     value.ok_or_else(missing)
 }
 
-/// The consumer's bookkeeping. There is none of what is known, since a key knows it, and no leader,
-/// since two replicas at once make the same message; only what cannot be told is put aside.
+/// The consumer's bookkeeping: what has been told, and what cannot be. There is no leader, since two
+/// replicas at once make the same message.
 pub(crate) struct Parking {
+    /// What has been told.
+    pub(crate) histories: Histories,
     /// What is put aside.
     pub(crate) parked: ParkedEvents,
     /// For the time of parking.
@@ -218,16 +221,18 @@ pub(crate) struct Parking {
 }
 
 impl Bookkeeping for Parking {
-    async fn order(&self, _event: &Delivery) -> Result<InOrder, Failure> {
-        Ok(InOrder::Next)
+    async fn order(&self, event: &Delivery) -> Result<InOrder, Failure> {
+        self.histories.order(event).await
     }
 
-    async fn applied(&self, _event: &Delivery) -> Result<(), Failure> {
-        Ok(())
+    async fn applied(&self, event: &Delivery) -> Result<(), Failure> {
+        self.histories.passed(event).await
     }
 
+    /// Messages do not depend on each other: what follows is told all the same.
     async fn park(&self, event: &Delivery, why: &str) -> Result<(), Failure> {
-        self.parked.insert(&Parked::new(event, why, self.clock.now())).await
+        self.parked.insert(&Parked::new(event, why, self.clock.now())).await?;
+        self.histories.passed(event).await
     }
 
     async fn parts(&self) -> Result<Parts, Failure> {

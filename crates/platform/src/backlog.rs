@@ -24,6 +24,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use crate::broker::{Broker, BrokerError};
+use crate::consumer::Part;
 use crate::db::Db;
 use crate::metrics::{self, Measure, Reading};
 use crate::outbox::chain;
@@ -160,10 +161,7 @@ impl Source {
     }
 
     async fn part(&self, stream: &Stream, shard: Option<u64>) -> Option<[Reading; 2]> {
-        let name = match shard {
-            Some(shard) => format!("{}-{shard}", self.context),
-            None => self.context.to_owned(),
-        };
+        let name = shard.map_or(Part::Whole, Part::Shard).durable(self.context);
         let info = stream.consumer_info(name).await.ok()?;
         let reading = |measure, value: u64| Reading {
             measure,

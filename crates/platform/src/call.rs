@@ -27,7 +27,7 @@ pub const CONSISTENCY_TOKEN_HEADER: &str = "x-taxi-consistency-token";
 pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
 
 /// The header in which gRPC tells how long the caller waits.
-pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 const CONSISTENCY: &str = "consistency";
 
@@ -60,7 +60,7 @@ impl Deadline {
 }
 
 /// Reads the `grpc-timeout` header: at most eight digits and a unit.
-pub(crate) fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Rejection> {
+pub fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Rejection> {
     let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
     let parse = || {
         let value = value.to_str().ok()?;
@@ -84,7 +84,7 @@ pub(crate) fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Reje
 }
 
 /// Writes a `grpc-timeout`, as precisely as eight digits allow.
-pub(crate) fn write_timeout(timeout: Duration) -> String {
+pub fn write_timeout(timeout: Duration) -> String {
     const MOST: u128 = 99_999_999;
     match (timeout.as_micros(), timeout.as_millis()) {
         (micros @ ..=MOST, _) => format!("{micros}u"),

@@ -59,6 +59,14 @@ impl Part {
         }
     }
 
+    /// What the consumer of a context for this part is called on the broker.
+    pub(crate) fn durable(self, context: &str) -> String {
+        match self {
+            Part::Whole => format!("{context}-all"),
+            Part::Shard(shard) => format!("{context}-{shard}"),
+        }
+    }
+
     fn contains(self, shard: u64) -> bool {
         self.shard().is_none_or(|own| own == shard)
     }
@@ -265,10 +273,7 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
         let stream = self.broker.stream().await?;
         let subjects = |context: &&str| self.broker.subjects_of(context, part.shard());
         let config = pull::Config {
-            durable_name: Some(match part {
-                Part::Whole => self.name.to_owned(),
-                Part::Shard(shard) => format!("{}-{shard}", self.name),
-            }),
+            durable_name: Some(part.durable(self.name)),
             filter_subjects: self.listens_to.iter().map(subjects).collect(),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
