@@ -12,8 +12,9 @@ use proto::driving::v1::{
     AcceptDrivingRequest, Driving, FinishDrivingRequest, GetDrivingRequest, StartDrivingRequest,
 };
 use proto::google::r#type::Money;
+use proto::payment::v1::{GetPaymentRequest, Payment, RefundPaymentRequest, SettlePaymentRequest};
 use proto::r#type::v1::Place;
-use testkit::{AllocationClient, DashboardClient, DrivingClient, Known};
+use testkit::{AllocationClient, DashboardClient, DrivingClient, Known, PaymentClient};
 use tonic::{Request, Response, Status};
 
 use crate::history::{Seen, What};
@@ -21,14 +22,30 @@ use crate::history::{Seen, What};
 /// One call of the public API.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
-    Request { address: String },
-    Cancel { allocation: String },
-    GetAllocation { allocation: String },
+    Request {
+        address: String,
+    },
+    Cancel {
+        allocation: String,
+    },
+    GetAllocation {
+        allocation: String,
+    },
     Accept(Offer),
     Start(Offer),
     Finish(Offer),
     GetDriving(Offer),
-    GetInfo { ride: Uuid, token: String },
+    GetInfo {
+        ride: Uuid,
+        token: String,
+    },
+    Settle(Bill),
+    /// So much of it; all that is left, when nobody says.
+    Refund {
+        bill: Bill,
+        amount: Option<i64>,
+    },
+    GetPayment(Bill),
 }
 
 /// A driving, and the ride that it belongs to.
@@ -36,6 +53,14 @@ pub(crate) enum Call {
 pub(crate) struct Offer {
     /// `drivings/<id>`.
     pub(crate) driving: String,
+    pub(crate) ride: Option<Uuid>,
+}
+
+/// A payment, and the ride that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bill {
+    /// `payments/<id>`.
+    pub(crate) payment: String,
     pub(crate) ride: Option<Uuid>,
 }
 
@@ -60,6 +85,9 @@ impl Call {
             Call::Finish(_) => What::FinishDriving,
             Call::GetDriving(_) => What::GetDriving,
             Call::GetInfo { .. } => What::GetDrivingInfo,
+            Call::Settle(_) => What::SettlePayment,
+            Call::Refund { .. } => What::RefundPayment,
+            Call::GetPayment(_) => What::GetPayment,
         }
     }
 
@@ -69,6 +97,7 @@ impl Call {
             Call::Request { .. } | Call::Cancel { .. } | Call::GetAllocation { .. } => "allocation",
             Call::Accept(_) | Call::Start(_) | Call::Finish(_) | Call::GetDriving(_) => "driving",
             Call::GetInfo { .. } => "dashboard",
+            Call::Settle(_) | Call::Refund { .. } | Call::GetPayment(_) => "payment",
         }
     }
 
@@ -82,6 +111,15 @@ impl Call {
             | Call::Finish(offer)
             | Call::GetDriving(offer) => offer.ride,
             Call::GetInfo { ride, .. } => Some(*ride),
+            Call::Settle(bill) | Call::Refund { bill, .. } | Call::GetPayment(bill) => bill.ride,
+        }
+    }
+
+    /// How many won it asks for, when it names a sum.
+    pub(crate) const fn asks_for(&self) -> Option<i64> {
+        match self {
+            Call::Refund { amount, .. } => *amount,
+            _ => None,
         }
     }
 
@@ -145,6 +183,22 @@ impl Call {
                 let request = timed(body, patience);
                 DashboardClient::new(line).get_driving_info(request).await.map(info_seen)
             }
+            Call::Settle(Bill { payment: name, .. }) => {
+                let body = SettlePaymentRequest { name, request_id, etag: String::new() };
+                let request = timed(body, patience);
+                PaymentClient::new(line).settle_payment(request).await.map(payment_seen)
+            }
+            Call::Refund { bill: Bill { payment: name, .. }, amount } => {
+                let (amount, etag) = (amount.map(money), String::new());
+                let reason = "the driver took a detour".to_owned();
+                let body = RefundPaymentRequest { name, request_id, etag, reason, amount };
+                let request = timed(body, patience);
+                PaymentClient::new(line).refund_payment(request).await.map(payment_seen)
+            }
+            Call::GetPayment(Bill { payment: name, .. }) => {
+                let request = timed(GetPaymentRequest { name }, patience);
+                PaymentClient::new(line).get_payment(request).await.map(payment_seen)
+            }
         }
     }
 }
@@ -207,6 +261,20 @@ fn info_seen(answer: Response<DrivingInfo>) -> Answer {
     Answer { seen, ride: ride_of(&info.allocation), token: String::new() }
 }
 
+fn payment_seen(answer: Response<Payment>) -> Answer {
+    let token = token(&answer);
+    let payment = answer.into_inner();
+    let seen = Seen {
+        resource: payment.name.clone(),
+        state: state(payment.state().as_str_name()),
+        version: revision(&payment.etag),
+        fee: payment.amount.as_ref().map(won),
+        digest: format!("{payment:?}"),
+        ..Seen::default()
+    };
+    Answer { seen, ride: ride_of(&payment.allocation), token }
+}
+
 fn token<T>(answer: &Response<T>) -> String {
     let token = answer.metadata().get(CONSISTENCY_TOKEN_HEADER);
     token.and_then(|token| token.to_str().ok()).unwrap_or_default().to_owned()
@@ -223,6 +291,10 @@ fn revision(etag: &str) -> i64 {
 
 const fn won(money: &Money) -> i64 {
     money.units
+}
+
+fn money(won: i64) -> Money {
+    Money { currency_code: "KRW".to_owned(), units: won, nanos: 0 }
 }
 
 fn some(text: &str) -> Option<String> {

@@ -6,7 +6,8 @@
 //!
 //! | file | invariants |
 //! |---|---|
-//! | `money` | I1 fees, I2 sums |
+//! | `money` | I1 fees |
+//! | `books` | I2 ledger, I13 refunds |
 //! | `drivers` | I3 one driver, one ride at a time |
 //! | `decision` | I4 one winner of cancel and start |
 //! | `record` | I5 nothing lost, no ghosts; I6 order |
@@ -15,13 +16,17 @@
 //! | `causes` | I9 correlation and causation |
 //! | `rest` | I10 the mesh is at rest |
 //! | `answers` | I11 refusals, I12 reads, P1 the same answer for ever |
+//! | `dues` | I14 who owes |
+//! | `truth` | I15 what people are answered about fees, I16 what they are told |
 
 mod answers;
+mod books;
 mod case;
 mod causes;
 mod contract;
 mod decision;
 mod drivers;
+mod dues;
 mod fold;
 mod money;
 mod record;
@@ -29,6 +34,7 @@ mod rest;
 #[cfg(test)]
 mod tests;
 mod told;
+mod truth;
 mod view;
 
 use kernel::Uuid;
@@ -87,9 +93,9 @@ pub(crate) fn check(
     expected: &Expected,
 ) -> Vec<Verdict> {
     let case = Case::new(operations, evidence, expected);
-    let invariants: [fn(&Case<'_>) -> Verdict; 13] = [
+    let invariants: [fn(&Case<'_>) -> Verdict; 17] = [
         money::fees,
-        money::sums,
+        books::agree,
         drivers::one_at_a_time,
         decision::one_winner,
         record::nothing_lost_no_ghosts,
@@ -100,6 +106,10 @@ pub(crate) fn check(
         rest::at_rest,
         answers::refused_is_without_effect,
         answers::reads_never_go_back,
+        books::refunds,
+        dues::last_word,
+        truth::of_fees,
+        truth::last_word_is_told_last,
         answers::the_same_for_ever,
     ];
     invariants.iter().map(|invariant| invariant(&case)).collect()

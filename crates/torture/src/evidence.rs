@@ -8,7 +8,7 @@
 mod broker;
 mod drained;
 mod event;
-mod provider;
+mod ledger;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -18,8 +18,11 @@ use kernel::Uuid;
 pub(crate) use self::broker::{Consumer, Stranger, Told};
 pub(crate) use self::drained::drained;
 pub(crate) use self::event::{Event, Happening};
-pub(crate) use self::provider::Charge;
+pub(crate) use self::ledger::{Balance, Due, Movement, movements};
 pub(crate) use self::rows::{Allocation, Driving, OutboxRow, Parked, Payment, Spent, View};
+pub(crate) use testkit::{
+    ProviderCharge as Charge, ProviderRefund as Refund, ProviderRequest as Asked,
+};
 
 /// The stream of all events.
 const STREAM: &str = "TAXI_EVENTS";
@@ -68,8 +71,18 @@ pub(crate) struct Evidence {
     pub(crate) told: Vec<Told>,
     /// How many values were ever written into the bucket of messages.
     pub(crate) told_ever: u64,
-    /// The provider's log.
+    /// The rows of payment's ledger.
+    pub(crate) ledger: Vec<Movement>,
+    /// What its accounts come to.
+    pub(crate) balances: Vec<Balance>,
+    /// What allocation knows of fees that were declined.
+    pub(crate) dues: Vec<Due>,
+    /// The provider's log: what it has charged,
     pub(crate) charges: Vec<Charge>,
+    /// what it has given back,
+    pub(crate) refunds: Vec<Refund>,
+    /// and all it was asked for.
+    pub(crate) requests: Vec<Asked>,
 }
 
 /// The house tables of one context.
@@ -131,6 +144,10 @@ async fn collect_once(sources: &Sources) -> Result<Evidence, String> {
     let mut evidence = Evidence::default();
     rows::collect(&sources.databases, &mut evidence).await?;
     broker::collect(&sources.nats, &mut evidence).await?;
-    evidence.charges = provider::charges(&sources.provider).await?;
+    let provider = testkit::Provider::at(&sources.provider);
+    let broken = |error| format!("the provider's log: {error}");
+    evidence.charges = provider.charges().await.map_err(broken)?;
+    evidence.refunds = provider.refunds().await.map_err(broken)?;
+    evidence.requests = provider.requests().await.map_err(broken)?;
     Ok(evidence)
 }

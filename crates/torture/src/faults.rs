@@ -81,6 +81,7 @@ impl Saboteur {
         match fault {
             Fault::Kill(Victim::Provider) => world.restart_provider(lasts).await,
             Fault::Kill(Victim::Replica(name)) => self.kill(name, lasts).await,
+            Fault::Provider(whim) => world.provider_misbehaves(whim, lasts).await,
             Fault::Freeze(name) => self.freeze(name, lasts).await,
             Fault::Broker => world.restart_broker(lasts).await,
             Fault::Database(end) => self.database(end, lasts).await,

@@ -21,6 +21,8 @@ pub(crate) struct Operation {
     pub(crate) request_id: Option<Uuid>,
     /// About which ride (the allocation's id), once that is known.
     pub(crate) ride: Option<Uuid>,
+    /// How many won it asked for, when it named a sum.
+    pub(crate) asked: Option<i64>,
     /// When it began, from the start of the run.
     pub(crate) from: Duration,
     /// When it ended.
@@ -42,12 +44,16 @@ pub(crate) enum What {
     FinishDriving,
     GetDriving,
     GetDrivingInfo,
+    SettlePayment,
+    RefundPayment,
+    GetPayment,
 }
 
 impl What {
     /// Whether it changes anything.
     pub(crate) fn is_command(self) -> bool {
-        !matches!(self, What::GetAllocation | What::GetDriving | What::GetDrivingInfo)
+        use What::{GetAllocation, GetDriving, GetDrivingInfo, GetPayment};
+        !matches!(self, GetAllocation | GetDriving | GetDrivingInfo | GetPayment)
     }
 }
 
@@ -81,7 +87,7 @@ pub(crate) enum Outcome {
 /// What an answer showed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Seen {
-    /// The resource: `allocations/<id>`, `drivings/<id>`, `drivingInfos/<id>`.
+    /// The resource: `allocations/<id>`, `drivings/<id>`, `drivingInfos/<id>`, `payments/<id>`.
     pub(crate) resource: String,
     /// Its state, by the name of the contract's enum value, such as `APPROVED`.
     pub(crate) state: String,
@@ -117,7 +123,13 @@ impl History {
     }
 
     /// Begins an operation; until it is ended it is unknown.
-    pub(crate) fn begin(&self, who: &str, what: What, request_id: Option<Uuid>) -> usize {
+    pub(crate) fn begin(
+        &self,
+        who: &str,
+        what: What,
+        request_id: Option<Uuid>,
+        asked: Option<i64>,
+    ) -> usize {
         let now = self.now();
         let mut operations = self.lock();
         let number = operations.len();
@@ -127,6 +139,7 @@ impl History {
             what,
             request_id,
             ride: None,
+            asked,
             from: now,
             until: now,
             attempts: 0,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run -p torture -- --seed 7 --duration 120s --faults all
+//! cargo run -p torture -- --seed 7 --duration 120s --faults provider,kill
 //! ```
 //!
 //! Starts the whole product as real processes, lets people ride through the public API, does harm
@@ -15,10 +16,10 @@
 //! | [`binary`] | the program under test |
 //! | [`plan`] | what goes wrong and when |
 //! | [`world`] | broker, Postgres, replicas, and the proxies between them |
-//! | [`people`], [`riders`], [`drivers`], [`calls`] | who rides, who drives, what they say |
+//! | [`people`], [`riders`], [`drivers`], [`operators`], [`calls`] | who rides, who drives, who gives money back, what they say |
 //! | [`history`] | what they did and what they were told |
 //! | [`faults`], [`inject`] | the plan carried out |
-//! | [`findings`] | what the harness itself sees meanwhile |
+//! | [`findings`], [`ledger`] | what the harness itself sees meanwhile |
 //! | [`evidence`], [`check`], [`story`] | what is on record, and whether it keeps the promises |
 //! | [`run`], [`report`] | all of it in its order, and the table |
 
@@ -31,6 +32,8 @@ mod faults;
 mod findings;
 mod history;
 mod inject;
+mod ledger;
+mod operators;
 mod people;
 mod plan;
 mod report;
@@ -62,8 +65,8 @@ pub(crate) struct Options {
     /// How long people ride and things go wrong, such as 120s or 5m.
     #[arg(long, default_value = "120s", value_parser = duration)]
     duration: Duration,
-    /// Which: all, none, or some of kill, freeze, broker, database, network, redelivery, poison,
-    /// scale, rolling with commas between them.
+    /// Which: all, none, or some of kill, provider, freeze, broker, database, network, redelivery,
+    /// poison, scale, rolling with commas between them.
     #[arg(long, default_value = "all")]
     faults: Kinds,
     /// Where contexts keep their rows. SQLite allows one replica of each.

@@ -16,10 +16,11 @@ use kernel::{Role, Uuid};
 use platform::client::channel;
 use platform::status::reason;
 use proto::driving::v1::{Driving, ListDrivingsRequest};
+use proto::payment::v1::{ListPaymentsRequest, Payment};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use testkit::{Bearer, DrivingClient, Known};
+use testkit::{Bearer, DrivingClient, Known, PaymentClient};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
@@ -94,6 +95,7 @@ impl Person {
     pub(crate) async fn new(city: &City, role: Role, subject: &str, number: u64) -> Result<Person> {
         let who = match role {
             Role::Customer => kernel::CustomerId::from_subject(subject).to_string(),
+            Role::Operator => format!("operators/{subject}"),
             _ => kernel::DriverId::from_subject(subject).to_string(),
         };
         Ok(Person {
@@ -137,9 +139,13 @@ impl Person {
 
     /// Says something again that has succeeded before, now and then.
     pub(crate) async fn perhaps_repeat(&mut self) {
-        if !self.rng.random_bool(0.10) {
-            return;
+        if self.rng.random_bool(0.10) {
+            self.repeat().await;
         }
+    }
+
+    /// Says something again that has succeeded before.
+    pub(crate) async fn repeat(&mut self) {
         self.done.make_contiguous().shuffle(&mut self.rng);
         if let Some((call, id)) = self.done.pop_front() {
             self.voice(&call).perform(call, Some(id)).await;
@@ -163,6 +169,22 @@ impl Person {
         let asked = client.list_drivings(timed(request, PATIENCE));
         match timeout(PATIENCE + SLACK, asked).await {
             Ok(Ok(answer)) => Some(answer.into_inner().drivings),
+            _ => {
+                self.hang_up();
+                None
+            }
+        }
+    }
+
+    /// The payments in one of these states that somebody sees, newest first, as far as there is an
+    /// answer. Not part of the history.
+    pub(crate) async fn payments(&mut self, states: Vec<i32>) -> Option<Vec<Payment>> {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let request = ListPaymentsRequest { states, page_size: 20, ..Default::default() };
+        let mut client = PaymentClient::new(self.line("payment"));
+        let asked = client.list_payments(timed(request, PATIENCE));
+        match timeout(PATIENCE + SLACK, asked).await {
+            Ok(Ok(answer)) => Some(answer.into_inner().payments),
             _ => {
                 self.hang_up();
                 None
@@ -216,7 +238,7 @@ struct Voice {
 
 impl Voice {
     async fn perform(mut self, call: Call, request_id: Option<Uuid>) -> Told {
-        let number = self.city.history.begin(&self.who, call.what(), request_id);
+        let number = self.begin(&call, request_id);
         let most = if call.what().is_command() { ATTEMPTS } else { QUESTIONS };
         let (mut attempt, mut unsure) = (0, false);
         loop {
@@ -260,6 +282,10 @@ impl Voice {
                 }
             }
         }
+    }
+
+    fn begin(&self, call: &Call, request_id: Option<Uuid>) -> usize {
+        self.city.history.begin(&self.who, call.what(), request_id, call.asks_for())
     }
 
     async fn attempt(&self, call: &Call, request_id: Option<Uuid>) -> Result<Answer, Status> {

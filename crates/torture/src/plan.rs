@@ -1,8 +1,14 @@
 //! What goes wrong, and when: drawn from a seed before anything starts, so that the same seed is
 //! the same plan.
 //!
-//! Every kind that was asked for comes at least once; the rest is drawn by weight. Faults overlap
-//! as they fall. Each is over when the run is, but for what it takes to come up again.
+//! Every kind that was asked for comes at least once; the rest is drawn by weight. Who is killed and
+//! what the provider does wrong is dealt like cards: nobody twice before everybody once. Faults
+//! overlap as they fall. Each is over when the run is, but for what it takes to come up again.
+
+mod deck;
+#[cfg(test)]
+mod tests;
+mod whim;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,6 +20,9 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use serde::Serialize;
 use testkit::{Backing, CONTEXTS, RELATIONAL};
+
+use self::deck::Deck;
+pub(crate) use self::whim::Whim;
 
 /// A fault begins about this often.
 const PACE: Duration = Duration::from_millis(2_200);
@@ -30,6 +39,8 @@ pub(crate) const MOST_REPLICAS: usize = 3;
 pub(crate) enum Kind {
     /// SIGKILL for a replica or the payment provider.
     Kill,
+    /// The payment provider is slow, forgetful, mean or mute for a while.
+    Provider,
     /// SIGSTOP for a replica, and SIGCONT.
     Freeze,
     /// SIGKILL for the broker.
@@ -49,8 +60,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 10] = [
         Kind::Kill,
+        Kind::Provider,
         Kind::Freeze,
         Kind::Broker,
         Kind::Database,
@@ -64,7 +76,7 @@ impl Kind {
     /// How often it is drawn.
     const fn weight(self) -> usize {
         match self {
-            Kind::Kill | Kind::Network => 5,
+            Kind::Kill | Kind::Network | Kind::Provider => 5,
             Kind::Freeze => 4,
             Kind::Redelivery => 3,
             Kind::Broker | Kind::Poison => 2,
@@ -182,6 +194,7 @@ pub(crate) enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Kill(Victim),
+    Provider(Whim),
     Freeze(Name),
     Broker,
     Database(End),
@@ -209,6 +222,7 @@ impl Fault {
     pub(crate) const fn kind(self) -> Kind {
         match self {
             Fault::Kill(_) => Kind::Kill,
+            Fault::Provider(_) => Kind::Provider,
             Fault::Freeze(_) => Kind::Freeze,
             Fault::Broker => Kind::Broker,
             Fault::Database(_) => Kind::Database,
@@ -226,6 +240,7 @@ impl fmt::Display for Fault {
         match self {
             Fault::Kill(Victim::Replica(name)) => write!(f, "kill -9 {name}"),
             Fault::Kill(Victim::Provider) => write!(f, "kill -9 the payment provider"),
+            Fault::Provider(whim) => write!(f, "the payment provider: {whim}"),
             Fault::Freeze(name) => write!(f, "freeze {name}"),
             Fault::Broker => write!(f, "kill -9 the broker"),
             Fault::Database(End::Kill) => write!(f, "kill -9 Postgres"),
@@ -298,9 +313,10 @@ impl Plan {
         let steps = possible.len().max((time.as_millis() / PACE.as_millis()) as usize);
         let gap = time / steps.max(1) as u32;
         let order = dealt(rng, &possible, steps);
+        let mut decks = Decks::default();
         let step = |(n, kind): (usize, Kind)| {
             let at = QUIET + gap * n as u32 + gap.mul_f64(rng.random_range(0.0..0.8));
-            let (fault, lasts) = fault(rng, kind, backing);
+            let (fault, lasts) = fault(rng, kind, backing, &mut decks);
             Step { at, lasts: lasts.min(duration.saturating_sub(at)), fault }
         };
         Plan(order.into_iter().enumerate().map(step).collect())
@@ -333,13 +349,46 @@ fn dealt(rng: &mut StdRng, possible: &[Kind], steps: usize) -> Vec<Kind> {
     order
 }
 
+/// Whom a kill is meant for.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Context(&'static str),
+    Anybody,
+    Provider,
+}
+
+/// What is dealt.
+struct Decks {
+    targets: Deck<Target>,
+    whims: Deck<whim::Draw>,
+}
+
+impl Default for Decks {
+    fn default() -> Decks {
+        use Target::{Anybody, Context, Provider};
+        // Money is between these three.
+        let targets = [Context("payment"), Context("driving"), Provider, Anybody, Anybody];
+        Decks { targets: Deck::new(&targets), whims: Deck::new(&whim::ALL) }
+    }
+}
+
 /// One fault of this kind, and how long it lasts.
-fn fault(rng: &mut StdRng, kind: Kind, backing: Backing) -> (Fault, Duration) {
+fn fault(rng: &mut StdRng, kind: Kind, backing: Backing, decks: &mut Decks) -> (Fault, Duration) {
     match kind {
-        Kind::Kill if rng.random_bool(0.15) => {
-            (Fault::Kill(Victim::Provider), seconds(rng, 0.0..5.0))
+        Kind::Kill => {
+            let victim = match decks.targets.deal(rng) {
+                Target::Provider => Victim::Provider,
+                Target::Context(context) => {
+                    Victim::Replica(Name { context, number: number(rng, backing) })
+                }
+                Target::Anybody => Victim::Replica(replica(rng, backing)),
+            };
+            (Fault::Kill(victim), seconds(rng, 0.0..5.0))
         }
-        Kind::Kill => (Fault::Kill(Victim::Replica(replica(rng, backing))), seconds(rng, 0.0..5.0)),
+        Kind::Provider => {
+            let (whim, lasts) = decks.whims.deal(rng)(rng);
+            (Fault::Provider(whim), lasts)
+        }
         Kind::Freeze => (Fault::Freeze(replica(rng, backing)), seconds(rng, 1.0..8.0)),
         Kind::Broker => (Fault::Broker, seconds(rng, 0.5..5.0)),
         Kind::Database => {
@@ -407,58 +456,4 @@ pub(crate) const fn replicas(backing: Backing) -> usize {
 
 fn seconds(rng: &mut StdRng, range: std::ops::Range<f64>) -> Duration {
     Duration::from_millis((rng.random_range(range) * 1e3) as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use rand::SeedableRng;
-
-    use super::*;
-
-    const LENGTH: Duration = Duration::from_secs(60);
-
-    fn drawn(seed: u64, kinds: &str, backing: Backing) -> Plan {
-        let kinds = kinds.parse().expect("kinds");
-        Plan::draw(&mut StdRng::seed_from_u64(seed), LENGTH, &kinds, backing)
-    }
-
-    #[test]
-    fn the_same_seed_is_the_same_plan() {
-        assert_eq!(drawn(7, "all", Backing::Postgres), drawn(7, "all", Backing::Postgres));
-        assert_ne!(drawn(7, "all", Backing::Postgres), drawn(8, "all", Backing::Postgres));
-    }
-
-    #[test]
-    fn every_kind_comes_and_all_is_over_in_time() {
-        for seed in 0..20 {
-            let Plan(steps) = drawn(seed, "all", Backing::Postgres);
-            let kinds: BTreeSet<Kind> = steps.iter().map(|step| step.fault.kind()).collect();
-            assert_eq!(kinds.len(), Kind::ALL.len());
-            assert!(steps.iter().all(|step| step.at + step.lasts <= LENGTH));
-            assert!(steps.is_sorted_by_key(|step| step.at));
-        }
-    }
-
-    #[test]
-    fn sqlite_has_one_replica_and_no_server() {
-        let Plan(steps) = drawn(1, "all", Backing::Sqlite);
-        assert!(!steps.is_empty());
-        for step in steps {
-            match step.fault {
-                Fault::Kill(Victim::Replica(name)) | Fault::Freeze(name) => {
-                    assert_eq!(name.number, 1);
-                }
-                Fault::Network { peer, .. } => assert_ne!(peer, Peer::Database),
-                Fault::Database(_) | Fault::Scale(_) => panic!("{step}"),
-                _ => {}
-            }
-        }
-    }
-
-    #[test]
-    fn kinds_are_read() {
-        assert_eq!("kill, broker".parse(), Ok(Kinds([Kind::Kill, Kind::Broker].into())));
-        assert!(drawn(1, "none", Backing::Postgres).0.is_empty());
-        assert!("kill,flood".parse::<Kinds>().expect_err("unknown").contains("\"flood\""));
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::check::Verdict;
+use crate::evidence::Evidence;
 use crate::faults::Counts;
 use crate::findings::Findings;
 use crate::history::{Operation, Outcome};
@@ -22,6 +23,7 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     pub(crate) plan: Vec<String>,
     pub(crate) rides: usize,
+    pub(crate) money: Money,
     pub(crate) events: usize,
     pub(crate) faults: Counts,
     pub(crate) operations: Vec<Method>,
@@ -29,6 +31,61 @@ pub(crate) struct Report {
     /// From the last fault that healed, and the last word of the people, until all was at rest.
     pub(crate) drain_seconds: Option<f64>,
     pub(crate) holds: bool,
+}
+
+/// What became of the fees.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Money {
+    /// Rides that came to their end.
+    pub(crate) finished: usize,
+    /// Fees that were taken,
+    pub(crate) taken: usize,
+    /// and those of them that were declined before.
+    pub(crate) settled: usize,
+    /// Fees that still are declined.
+    pub(crate) declined: usize,
+    /// Fees that are neither: there should be none.
+    pub(crate) undecided: usize,
+    /// How often something was given back.
+    pub(crate) refunds: usize,
+    /// How often the provider was asked for anything.
+    pub(crate) requests: usize,
+}
+
+impl Money {
+    /// As it is on record.
+    pub(crate) fn of(evidence: &Evidence) -> Money {
+        let drivings = evidence.drivings.values();
+        let mut money = Money {
+            finished: drivings.filter(|driving| driving.state == "FINISHED").count(),
+            refunds: evidence.refunds.len(),
+            requests: evidence.requests.len(),
+            ..Money::default()
+        };
+        for payment in evidence.payments.values() {
+            match payment.state.as_str() {
+                "APPROVED" | "REFUNDED" => {
+                    money.taken += 1;
+                    money.settled += usize::from(payment.charge_number > 1);
+                }
+                "DECLINED" => money.declined += 1,
+                _ => money.undecided += 1,
+            }
+        }
+        money
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Money { finished, taken, settled, declined, undecided, refunds, requests } = self;
+        write!(
+            f,
+            "{finished} rides finished: {taken} fees taken ({settled} after a refusal), {declined} \
+             declined, {undecided} undecided; {refunds} refunds; the provider was asked {requests} \
+             times"
+        )
+    }
 }
 
 /// What became of the calls of one method.
@@ -137,6 +194,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { seed, database, seconds, rides, events, .. } = self;
         writeln!(f, "seed {seed}, {database}, {seconds:.0} s: {rides} rides, {events} events")?;
+        writeln!(f, "{}", self.money)?;
         let faults: Vec<_> = self.faults.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
         let count: usize = self.faults.values().sum();
         writeln!(f, "{count} faults: {}", faults.join(", "))?;

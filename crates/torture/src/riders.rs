@@ -1,13 +1,16 @@
-//! Customers: ask for a car, look how it stands, sometimes cancel, and ask for the next one.
+//! Customers: ask for a car, look how it stands, sometimes cancel, pay what was declined, and ask for
+//! the next one.
 
 use std::time::Duration;
 
 use kernel::Role;
+use proto::payment::v1::Payment;
+use proto::payment::v1::payment::State as PaymentState;
 use rand::Rng;
 use tokio::time::Instant;
 
 use crate::Result;
-use crate::calls::{Answer, Call, ride_of};
+use crate::calls::{Answer, Bill, Call, ride_of};
 use crate::people::{City, Person, Phase, Told};
 
 /// A ride that takes longer is left alone.
@@ -16,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const CANCELS: f64 = 0.35;
 /// Every so-manieth customer has no money.
 const POOR: u64 = 6;
+/// How often somebody asks for a car who is told to pay first.
+const REFUSALS: usize = 3;
 /// States of an allocation from which it goes nowhere.
 const FINAL: [&str; 3] = ["DRIVING_FINISHED", "CANCELLED", "EXPIRED"];
 
@@ -38,20 +43,41 @@ pub(crate) async fn ride(city: City, number: u64) -> Result<()> {
 struct Rider(Person);
 
 impl Rider {
-    /// One ride after the other, up to the first that does not end.
+    /// One ride after the other, up to the first that does not end, or that cannot be paid.
     async fn rides(&mut self) {
+        let mut refusals = 0;
         while !self.0.city.is(Phase::Closing) {
             self.0.pause(20..400).await;
+            self.pays_what_was_declined().await;
             let address = format!("Misa {}", self.0.rng.random_range(1..1_000));
             match self.0.command(Call::Request { address }).await {
                 Told::Yes(answer) => {
+                    refusals = 0;
                     if !self.follows(answer).await {
                         return;
                     }
                 }
+                // What has just been paid may be owed for a moment yet, elsewhere.
+                Told::No(reason) if reason == "OUTSTANDING_PAYMENT" && refusals < REFUSALS => {
+                    refusals += 1;
+                }
                 Told::No(_) | Told::Nothing => return,
             }
             self.0.perhaps_repeat().await;
+        }
+    }
+
+    /// Pays what was declined, and sometimes what would be taken without.
+    async fn pays_what_was_declined(&mut self) {
+        let mut states = vec![PaymentState::Declined as i32];
+        if self.0.rng.random_bool(0.2) {
+            states.extend([PaymentState::Deferred as i32, PaymentState::Unknown as i32]);
+        }
+        for bill in self.0.payments(states).await.unwrap_or_default().iter().map(bill) {
+            self.0.command(Call::Settle(bill.clone())).await;
+            if self.0.rng.random_bool(0.5) {
+                self.0.question(Call::GetPayment(bill)).await;
+            }
         }
     }
 
@@ -107,6 +133,11 @@ impl Rider {
         let most = if self.0.rng.random_bool(0.8) { 1_500 } else { 6_000 };
         Duration::from_millis(self.0.rng.random_range(0..most))
     }
+}
+
+/// What is to be paid.
+pub(crate) fn bill(payment: &Payment) -> Bill {
+    Bill { payment: payment.name.clone(), ride: ride_of(&payment.allocation) }
 }
 
 /// Whether a ride that stood there can be seen like this later. A cancel that was too late leaves

@@ -19,9 +19,9 @@ use crate::findings::Findings;
 use crate::history::History;
 use crate::people::{City, Phase};
 use crate::plan::Plan;
-use crate::report::{Invariant, Report, methods};
+use crate::report::{Invariant, Money, Report, methods};
 use crate::world::World;
-use crate::{Database, Options, Result, binary, drivers, riders, story};
+use crate::{Database, Options, Result, binary, drivers, ledger, operators, riders, story};
 
 /// How long people get to bring to an end what they have begun.
 const CLOSING: Duration = Duration::from_secs(6);
@@ -57,7 +57,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
 async fn started(options: &Options, binary: &Path) -> Result<World> {
     let begin = Instant::now();
     eprintln!("starting a mesh of {}", binary.display());
-    let world = World::start(binary, backing(options)).await?;
+    let world = World::start(binary, backing(options), options.seed).await?;
     eprintln!("it stands after {:.1} s", begin.elapsed().as_secs_f64());
     Ok(world)
 }
@@ -81,6 +81,11 @@ async fn tortured(options: &Options, world: &Arc<World>) -> Result<Report> {
         let world = world.clone();
         async move { world.watch().await }
     });
+    let reader = ledger::Reader::default();
+    let reading = tokio::spawn({
+        let (reader, world) = (reader.clone(), world.clone());
+        async move { reader.watch(&world).await }
+    });
     let (phase, phases) = watch::channel(Phase::Open);
     let city = City {
         world: world.clone(),
@@ -94,6 +99,9 @@ async fn tortured(options: &Options, world: &Arc<World>) -> Result<Report> {
     let (sources, expected) = (world.sources().await, saboteur.expected());
     let drained = drain(&sources, &expected).await;
     let (evidence, operations) = (Evidence::collect(&sources).await?, history.operations());
+    reading.abort();
+    reading.await.ok();
+    reader.compare(&evidence.ledger);
     watch.abort();
     // It may be starting a process, which is not to be left behind.
     watch.await.ok();
@@ -111,6 +119,7 @@ async fn tortured(options: &Options, world: &Arc<World>) -> Result<Report> {
             world.incidents(),
         ),
         Invariant::seen("P2", "who brings a token reads what it stands for", &own_writes),
+        Invariant::seen("P3", "a row of the ledger stays as it is", reader.findings()),
         Invariant::own("L", "at rest 15 s after the last fault", 1, late),
     ];
     let story = |ride| story::of(ride, &operations, &evidence);
@@ -123,6 +132,7 @@ async fn tortured(options: &Options, world: &Arc<World>) -> Result<Report> {
         seconds: options.duration.as_secs_f64(),
         plan: plan.0.iter().map(ToString::to_string).collect(),
         rides: rides.len(),
+        money: Money::of(&evidence),
         events: evidence.stream.len(),
         faults,
         operations: methods(&operations),
@@ -145,6 +155,9 @@ async fn life<F>(
     }
     for number in 0..options.drivers {
         driving.spawn(drivers::drive(city.clone(), number));
+    }
+    for number in 0..operators::COUNT {
+        driving.spawn(operators::operate(city.clone(), number));
     }
     let (faults, ()) = tokio::join!(faults, sleep(options.duration));
     phase.send_replace(Phase::Closing);

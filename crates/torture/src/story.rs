@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use kernel::{AllocationId, DrivingId, Uuid};
 
-use crate::evidence::{Allocation, Driving, Event, Evidence, OutboxRow, Payment, View};
+use crate::evidence::{Allocation, Driving, Event, Evidence, Movement, OutboxRow, Payment, View};
 use crate::history::{Operation, Outcome, Seen};
 
 /// Tells the story of a ride, by its allocation: first what happened, then what is on record now.
@@ -129,8 +129,16 @@ impl Story<'_> {
         lines.extend(driving.map(self::driving));
         lines.extend(payments.map(payment));
         lines.extend(evidence.view.get(&self.ride).map(view));
-        lines
-            .extend(charges.map(|it| format!("charge {} {}, {} won", it.id, it.status, it.amount)));
+        lines.extend(charges.map(|it| {
+            let key = it.idempotency_key.rsplit('-').next().unwrap_or_default();
+            format!("charge {} {}, {} won, key {key}", it.id, it.status, it.amount)
+        }));
+        let refunds = evidence.refunds.iter().filter(|it| Some(&it.driving) == name.as_ref());
+        lines.extend(refunds.map(|it| format!("refund {}, {} won", it.id, it.amount)));
+        let booked = evidence.ledger.iter().filter(|it| self.aggregates.contains(&it.payment));
+        lines.extend(booked.map(movement));
+        let dues = evidence.dues.iter().filter(|it| self.aggregates.contains(&it.payment));
+        lines.extend(dues.map(|it| format!("owed by {:?} since v{}", it.debtor, it.version)));
         lines.extend(self.told());
         lines.extend(self.books());
         lines
@@ -181,12 +189,18 @@ fn driving(row: &Driving) -> String {
 }
 
 fn payment(row: &Payment) -> String {
-    let Payment { state, version, amount, attempt_count: attempts, .. } = row;
+    let Payment { state, version, amount, attempt_count: attempts, charge_number: keys, .. } = row;
     format!(
-        "payment {} {state} v{version}, {amount} won, {attempts} attempts, {:?}",
+        "payment {} {state} v{version}, {amount} won, {} back, {attempts} attempts, {keys} keys, {:?}",
         short(row.id),
+        row.refunded_amount,
         row.provider_reference
     )
+}
+
+fn movement(row: &Movement) -> String {
+    let Movement { kind, debit, credit, amount, .. } = row;
+    format!("ledger: {kind} {}, {amount} won from {credit} to {debit}", short(row.charge))
 }
 
 fn view(row: &View) -> String {

@@ -6,13 +6,15 @@
 //!                                         context  ─> fault proxy ─> its neighbour's address
 //! ```
 //!
-//! Driving's neighbour is payment, payment's is the provider. Each replica has fault proxies of its
+//! Driving's neighbour is payment, payment's is the provider, whose webhooks come to payment's service
+//! address. Each replica has fault proxies of its
 //! own, so one of two can be cut off. Whatever restarts may
 //! come back on another port: those in front of it are told.
 //!
 //! A process that ends by itself is an *incident*, and is started again, as an orchestrator would.
 
 mod part;
+mod provider;
 mod replica;
 
 use std::collections::BTreeMap;
@@ -30,16 +32,19 @@ use testkit::{
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
-pub(crate) use part::Part;
+use part::Part;
+use provider::{PaymentProvider, WEBHOOK_SECRET};
 pub(crate) use replica::{Link, Replica, Running};
 
 use crate::Result;
 use crate::evidence::Sources;
 use crate::findings::Findings;
-use crate::plan::{MOST_REPLICAS, Name, replicas};
+use crate::plan::{MOST_REPLICAS, Name, Whim, replicas};
 
 /// An allocation that no driver accepts expires after this time: it is to happen in a run.
 const EXPIRE_AFTER: &str = "12s";
+/// The longest pause before a fee is asked for again: a run is not to wait a minute for its end.
+const RETRY_MAX: &str = "4s";
 /// Connections of a pool: fifteen replicas share one Postgres.
 const POOL: &str = "10";
 /// How long a command of an operator may take.
@@ -54,10 +59,9 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     // Dropped in this order: those who use a thing go before the thing.
     replicas: Vec<Replica>,
-    provider: Mutex<Part>,
+    provider: PaymentProvider,
     issuer: Mutex<Part>,
     services: BTreeMap<&'static str, Balancer>,
-    provider_door: Balancer,
     broker: Mutex<Option<NatsServer>>,
     postgres: Option<Mutex<Postgres>>,
     databases: BTreeMap<&'static str, String>,
@@ -70,8 +74,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts everything, and waits until it is ready.
-    pub(crate) async fn start(binary: &Path, backing: Backing) -> Result<World> {
+    /// Starts everything, and waits until it is ready. What the payment provider does by chance
+    /// follows from the seed.
+    pub(crate) async fn start(binary: &Path, backing: Backing, seed: u64) -> Result<World> {
         let files = tempfile::Builder::new().prefix("taxi-torture-").tempdir()?;
         let dir = files.path();
         let broker = broker(dir).await?;
@@ -80,21 +85,19 @@ impl World {
             Backing::Sqlite => None,
         };
         let databases = databases(postgres.as_ref(), dir).await?;
-        let issuer = Part::start("issuer", binary, dir).await?;
-        let provider = Part::start("provider-sim", binary, dir).await?;
-        let provider_door = Balancer::start()?;
-        provider_door.add(provider.address()?);
+        let issuer = Part::start("issuer", binary, dir, &[]).await?;
         let mut services = BTreeMap::new();
         for context in CONTEXTS {
             services.insert(context, Balancer::start()?);
         }
+        let payment = services["payment"].address();
+        let provider = PaymentProvider::start(binary, dir, seed, payment).await?;
         let mut world = World {
             replicas: Vec::new(),
             issuer_url: issuer.url().to_owned(),
             issuer: Mutex::new(issuer),
-            provider: Mutex::new(provider),
+            provider,
             services,
-            provider_door,
             broker: Mutex::new(Some(broker)),
             postgres: postgres.map(Mutex::new),
             databases,
@@ -154,17 +157,18 @@ impl World {
     /// Where the evidence is, as long as nothing is restarted.
     pub(crate) async fn sources(&self) -> Sources {
         let mut databases = BTreeMap::new();
-        for (context, database) in &self.databases {
-            let url = match &self.postgres {
-                Some(postgres) => postgres.lock().await.url(database),
-                None => format!("sqlite://{database}?mode=ro"),
-            };
-            databases.insert((*context).to_owned(), url);
+        for context in self.databases.keys() {
+            databases.insert((*context).to_owned(), self.database(context).await);
         }
-        Sources {
-            databases,
-            nats: self.nats().await,
-            provider: self.provider.lock().await.url().to_owned(),
+        Sources { databases, nats: self.nats().await, provider: self.provider.url().await }
+    }
+
+    /// A context's database, for somebody who only reads.
+    pub(crate) async fn database(&self, context: &str) -> String {
+        let database = &self.databases[context];
+        match &self.postgres {
+            Some(postgres) => postgres.lock().await.url(database),
+            None => format!("sqlite://{database}?mode=ro"),
         }
     }
 
@@ -235,12 +239,9 @@ impl World {
                     self.incidents.report(error.to_string());
                 }
             }
-            for part in [&self.issuer, &self.provider] {
-                if let Ok(mut part) = part.try_lock()
-                    && let Some(how) = part.ended_by_itself()
-                {
-                    self.incidents.report(how);
-                }
+            let issuer = self.issuer.try_lock().ok().and_then(|mut it| it.ended_by_itself());
+            for how in issuer.into_iter().chain(self.provider.ended_by_itself()) {
+                self.incidents.report(how);
             }
             sleep(LOOK).await;
         }
@@ -282,13 +283,12 @@ impl World {
 
     /// Kills the payment provider and starts it again after a while.
     pub(crate) async fn restart_provider(&self, away: Duration) -> Result<()> {
-        let mut provider = self.provider.lock().await;
-        provider.kill();
-        self.provider_door.remove(provider.address()?);
-        sleep(away).await;
-        *provider = Part::start("provider-sim", &self.binary, self.dir()).await?;
-        self.provider_door.add(provider.address()?);
-        Ok(())
+        self.provider.restart(&self.binary, self.dir(), away).await
+    }
+
+    /// Lets the payment provider do something wrong for a while.
+    pub(crate) async fn provider_misbehaves(&self, whim: Whim, time: Duration) -> Result<()> {
+        self.provider.misbehave(whim, time).await
     }
 
     /// Asks all replicas to end, all at once.
@@ -328,7 +328,7 @@ impl World {
             let database = postgres.filter(|_| RELATIONAL.contains(&context));
             let neighbour = match context {
                 "driving" => Some(self.service("payment")),
-                "payment" => Some(self.provider_door.address()),
+                "payment" => Some(self.provider.door()),
                 _ => None,
             };
             for number in 1..=MOST_REPLICAS {
@@ -367,6 +367,8 @@ impl World {
             ("driving", Some(payment)) => set("UPSTREAM__PAYMENT", payment.to_string()),
             ("payment", Some(provider)) => {
                 set("PAYMENT__PROVIDER_URL", format!("http://{provider}"));
+                set("PAYMENT__WEBHOOK_SECRET", WEBHOOK_SECRET.to_owned());
+                set("PAYMENT__RETRY_MAX", RETRY_MAX.to_owned());
             }
             _ => {}
         }

@@ -9,13 +9,18 @@ use super::{Subject, Verdict};
 use crate::history::{Operation, Outcome, Seen, What};
 
 /// Refusals for what stays so for ever: nothing can succeed after them.
-const LASTING: [&str; 5] = [
+const LASTING: [&str; 7] = [
     "ALREADY_ACCEPTED",
     "DRIVING_CLOSED",
     "DRIVING_ALREADY_STARTED",
     "ALLOCATION_CLOSED",
     "REQUEST_ID_REUSED",
+    "PAYMENT_NOT_OUTSTANDING",
+    "REFUND_EXCEEDS_PAYMENT",
 ];
+/// Refusals for what somebody else is doing, or what is not known everywhere yet: a moment later the
+/// same request may succeed.
+const PASSING: [&str; 3] = ["PAYMENT_IN_FLIGHT", "REFUND_IN_PROGRESS", "OUTSTANDING_PAYMENT"];
 /// Refusals because of another ride that is not over yet.
 const BUSY: [&str; 2] = ["DRIVER_BUSY", "OPEN_ALLOCATION_EXISTS"];
 /// States of rides that are over.
@@ -28,7 +33,8 @@ const WISHED: [&str; 2] = ["DRIVING_ALREADY_STARTED", "CANCEL_WITHDRAWN"];
 /// * The request id of a refused command has no cause on record in any context, and no event has it
 ///   as its cause; nor has any the cause that a finish makes of it for its payment.
 /// * A cancel that driving has said no to has left its wish, and nothing else: no driving was
-///   cancelled because of it.
+///   cancelled because of it. So has a refund that the provider has said no to (that there is no
+///   money in it is I13's).
 ///
 /// Not counted is a command that was answered OK, or not at all, under the same request id elsewhere:
 /// P1 judges those.
@@ -57,7 +63,11 @@ fn without_effect(
     it: &mut Subject<'_>,
 ) {
     let what = operation.what;
-    let wish = what == What::CancelAllocation && WISHED.contains(&reason);
+    let wish = match what {
+        What::CancelAllocation => WISHED.contains(&reason),
+        What::RefundPayment => reason == "REFUND_REFUSED",
+        _ => false,
+    };
     for cause in [request, Uuid::new_v5(&request, b"payment settled")] {
         let spent = case.spent(cause);
         it.must(wish || spent.is_empty(), || {
@@ -186,7 +196,9 @@ fn is_repetition(case: &Case<'_>, operation: &Operation) -> bool {
 /// what they had as effect.
 ///
 /// * Whoever gets two answers gets the same one: the whole answer, or twice a refusal. A command
-///   that was done once is not refused another time.
+///   that was done once is not refused another time. (Payment answers with the payment as it is by
+///   then; that is the same payment and the same fee. And of two copies that go out at once one may
+///   be refused for what passes.)
 /// * A command whose effect is on record was not refused after an attempt that nobody answered:
 ///   whoever repeats it must get the answer that was lost. Only a refusal that may pass (the person
 ///   had another ride that was not over, as far as they had seen) may have come before the effect.
@@ -217,15 +229,18 @@ fn same_again(first: &Operation, seen: &Seen, other: &Operation, it: &mut Subjec
     let what = first.what;
     match &other.outcome {
         Outcome::Ok(again) => {
+            let by_then = matches!(what, What::SettlePayment | What::RefundPayment);
+            let may_differ = by_then || is_undecided(seen) || is_undecided(again);
             let same_so_far =
-                seen.resource == again.resource && (is_undecided(seen) || is_undecided(again));
+                (&seen.resource, seen.fee) == (&again.resource, again.fee) && may_differ;
             it.must(seen == again || same_so_far, || {
                 format!("{what} was answered {seen:?}, then {again:?}")
             });
         }
         Outcome::Failed { reason, .. } => {
             let decided = is_undecided(seen) && WISHED.contains(&reason.as_str());
-            it.must(decided, || {
+            let passed = PASSING.contains(&reason.as_str()) && other.from < first.until;
+            it.must(decided || passed, || {
                 format!("{what} was answered {}, but refused: {reason}", seen.state)
             });
         }

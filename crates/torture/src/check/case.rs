@@ -1,12 +1,12 @@
 //! The case before the judge: operations and evidence, found by what the checks ask for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kernel::{DrivingId, Uuid};
 
 use super::Expected;
-use crate::evidence::{Charge, Driving, Event, Evidence, OutboxRow, Payment, Spent};
-use crate::history::{Operation, Outcome, Seen};
+use crate::evidence::{Charge, Driving, Event, Evidence, Movement, OutboxRow, Payment, Spent};
+use crate::history::{Operation, Outcome, Seen, What};
 
 /// Everything that is known, with its indexes.
 pub(super) struct Case<'a> {
@@ -27,6 +27,7 @@ pub(super) struct Case<'a> {
     drivings: HashMap<Uuid, &'a Driving>,
     payments: HashMap<Uuid, Vec<&'a Payment>>,
     charges: HashMap<&'a str, Vec<&'a Charge>>,
+    movements: HashMap<Uuid, Vec<&'a Movement>>,
 }
 
 impl<'a> Case<'a> {
@@ -63,6 +64,7 @@ impl<'a> Case<'a> {
             drivings: drivings.collect(),
             payments: groups(evidence.payments.values().map(|it| (it.driving, it))),
             charges: groups(evidence.charges.iter().map(|it| (it.driving.as_str(), it))),
+            movements: groups(evidence.ledger.iter().map(|it| (it.payment, it))),
             published,
         }
     }
@@ -146,6 +148,39 @@ impl<'a> Case<'a> {
     /// What the provider has on record for this driving.
     pub(super) fn charges_of(&self, driving: Uuid) -> &[&'a Charge] {
         found(&self.charges, DrivingId(driving).to_string().as_str())
+    }
+
+    /// What the ledger has of this payment.
+    pub(super) fn movements_of(&self, payment: Uuid) -> &[&'a Movement] {
+        found(&self.movements, &payment)
+    }
+
+    /// The ride of this payment.
+    pub(super) fn ride_of_payment(&self, payment: Uuid) -> Option<Uuid> {
+        self.evidence.payments.get(&payment).map(|payment| payment.allocation)
+    }
+
+    /// The ride of the driving by this name.
+    pub(super) fn ride_of_driving(&self, name: &str) -> Option<Uuid> {
+        let driving = id_in(name).and_then(|id| self.evidence.drivings.get(&id));
+        driving.map(|driving| driving.allocation)
+    }
+
+    /// What operators wanted to give back: the requests by the key of the refund, which follows from
+    /// the payment, the operator and the request id.
+    pub(super) fn refunds_wanted(&self) -> BTreeMap<Uuid, Vec<&'a Operation>> {
+        let mut wanted = BTreeMap::<Uuid, Vec<&Operation>>::new();
+        for operation in self.operations.iter().filter(|it| it.what == What::RefundPayment) {
+            let driving = operation.ride.and_then(|ride| self.driving_of(ride));
+            let payments = driving.map_or(&[][..], |driving| self.payments_of(driving.id));
+            for (payment, request) in payments.iter().zip(operation.request_id) {
+                let who = operation.who.replacen("operators/", "operator:", 1);
+                let name = format!("refund {who} {request}");
+                let key = Uuid::new_v5(&payment.id, name.as_bytes());
+                wanted.entry(key).or_default().push(operation);
+            }
+        }
+        wanted
     }
 
     /// The version that an aggregate's row has, whatever it is.

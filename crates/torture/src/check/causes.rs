@@ -1,5 +1,7 @@
 //! Can every event be followed back to the person who wanted it?
 
+use std::collections::BTreeSet;
+
 use kernel::Uuid;
 use proto::allocation::v1::allocation_cancel_requested::CancelCause;
 
@@ -25,9 +27,12 @@ use crate::history::{Outcome, What};
 /// | DrivingOpened | an earlier AllocationRequested of the ride |
 /// | DrivingCancelled, DrivingCancelRejected | an earlier AllocationCancelRequested of the ride |
 /// | DrivingPaymentSettled | an earlier event of the ride's payment, or the settlement of a finish: `v5(request id, "payment settled")` |
-/// | Payment.. | the outcome of an attempt: `v5(payment id, "outcome <n>")`, n up to the attempts made |
+/// | PaymentApproved, PaymentDeferred, PaymentDeclined | the outcome of an attempt: `v5(payment id, "outcome <n>")`, n up to the attempts made |
+/// | PaymentDeferred, the first event | or driving's call, whose request id is the driving's id: payment had no time to try |
+/// | PaymentRefunded | the outcome of an attempt: `v5(refund's key, "outcome <n>")`, the key that of an operator's request |
 pub(super) fn chains_are_whole(case: &Case<'_>) -> Verdict {
     let mut verdict = Verdict::new("I9", "correlation and causation are whole");
+    let given_back = outcomes_of_refunds(case);
     for event in &case.published {
         let mut it = verdict.of(event.correlation);
         let Some(happening) = &event.happening else {
@@ -55,9 +60,11 @@ pub(super) fn chains_are_whole(case: &Case<'_>) -> Verdict {
         it.must(happened_to == Some(event.aggregate), || {
             format!("{} happened to {}, but names {happened_to:?}", at(), event.aggregate)
         });
-        it.must(is_caused(case, event, happening), || {
-            format!("{} has cause {}, which is none", at(), event.causation)
-        });
+        let caused = match happening {
+            Happening::PaymentRefunded(_) => given_back.contains(&event.causation),
+            _ => is_caused(case, event, happening),
+        };
+        it.must(caused, || format!("{} has cause {}, which is none", at(), event.causation));
     }
     verdict
 }
@@ -103,10 +110,14 @@ fn is_caused(case: &Case<'_>, event: &Event, happening: &Happening) -> bool {
             follows(&["PaymentApproved", "PaymentDeferred", "PaymentDeclined", "PaymentRefunded"])
                 || is_settlement(case, event)
         }
+        Happening::PaymentDeferred(it) if event.version == 1 => {
+            id_in(&it.driving) == Some(event.causation) || is_outcome(case, event)
+        }
         Happening::PaymentApproved(_)
         | Happening::PaymentDeferred(_)
-        | Happening::PaymentDeclined(_)
-        | Happening::PaymentRefunded(_) => is_outcome(case, event),
+        | Happening::PaymentDeclined(_) => is_outcome(case, event),
+        // Compared with all that operators wanted.
+        Happening::PaymentRefunded(_) => false,
     }
 }
 
@@ -142,8 +153,18 @@ fn is_settlement(case: &Case<'_>, event: &Event) -> bool {
 fn is_outcome(case: &Case<'_>, event: &Event) -> bool {
     let attempts =
         case.evidence.payments.get(&event.aggregate).map_or(0, |payment| payment.attempt_count);
-    (1..=attempts).any(|attempt| {
-        let name = format!("outcome {attempt}");
-        Uuid::new_v5(&event.aggregate, name.as_bytes()) == event.causation
-    })
+    (1..=attempts).any(|attempt| outcome(event.aggregate, attempt) == event.causation)
+}
+
+/// The most attempts that one refund takes in a run.
+const MOST_ATTEMPTS: i32 = 200;
+
+/// The outcomes of all attempts at what operators wanted to give back.
+fn outcomes_of_refunds(case: &Case<'_>) -> BTreeSet<Uuid> {
+    let keys = case.refunds_wanted().into_keys();
+    keys.flat_map(|key| (1..=MOST_ATTEMPTS).map(move |attempt| outcome(key, attempt))).collect()
+}
+
+fn outcome(of: Uuid, attempt: i32) -> Uuid {
+    Uuid::new_v5(&of, format!("outcome {attempt}").as_bytes())
 }

@@ -9,7 +9,8 @@ pub(super) const CONSUMERS: [&str; 5] =
 /// Whose events a context is given.
 pub(super) fn listens_to(context: &str) -> &'static [&'static str] {
     match context {
-        "allocation" | "payment" => &["driving"],
+        "allocation" => &["driving", "payment"],
+        "payment" => &["driving"],
         "driving" => &["allocation", "payment"],
         "message" | "dashboard" => &["allocation", "driving", "payment"],
         _ => &[],
@@ -27,6 +28,7 @@ pub(super) fn reads(context: &str, event: &str) -> bool {
                 | "DrivingFinished"
                 | "DrivingCancelled"
                 | "DrivingCancelRejected"
+                | "PaymentDeclined"
         ),
         "driving" => matches!(
             event,
@@ -45,6 +47,7 @@ pub(super) fn reads(context: &str, event: &str) -> bool {
                 | "DrivingApproved"
                 | "DrivingStarted"
                 | "DrivingFinished"
+                | "DrivingPaymentSettled"
                 | "PaymentApproved"
                 | "PaymentDeferred"
                 | "PaymentDeclined"
@@ -53,7 +56,7 @@ pub(super) fn reads(context: &str, event: &str) -> bool {
             reads("allocation", event)
                 || reads("driving", event)
                 || reads("message", event)
-                || matches!(event, "AllocationCancelled" | "DrivingPaymentSettled")
+                || event == "AllocationCancelled"
         }
         _ => false,
     }

@@ -2,7 +2,7 @@
 
 use super::case::{Case, id_in};
 use super::{Subject, Verdict};
-use crate::evidence::{Allocation, Driving, Happening};
+use crate::evidence::{Allocation, Driving, Happening, Payment};
 use crate::history::{Operation, Outcome, Seen, What};
 
 /// **I4** compares the rows of allocation and driving with each other, with the events of each
@@ -19,7 +19,8 @@ use crate::history::{Operation, Outcome, Seen, What};
 ///   is so. A cancel that was told CANCELLING was told that the decision comes later.
 /// * Who was told why not can see it in the rows: a cancel that came after the start has a driving
 ///   that is STARTED or FINISHED; a start, accept or finish of a closed driving has one that is
-///   CANCELLED or FINISHED; an accept that came too late has a driving with a driver.
+///   CANCELLED or FINISHED; an accept that came too late has a driving with a driver; a fee that
+///   was not to be settled any more is taken.
 pub(super) fn one_winner(case: &Case<'_>) -> Verdict {
     let mut verdict = Verdict::new("I4", "cancel and start have one winner, who was told so");
     for allocation in case.evidence.allocations.values() {
@@ -110,7 +111,17 @@ fn told_ok(case: &Case<'_>, operation: &Operation, seen: &Seen, it: &mut Subject
                 )
             });
         }
-        What::GetAllocation | What::GetDriving | What::GetDrivingInfo => {}
+        What::SettlePayment | What::RefundPayment => {
+            let row = id.and_then(|id| evidence.payments.get(&id));
+            let Some(row) = row else {
+                return it.fails(format!("{what} was told OK, but there is no {}", seen.resource));
+            };
+            let own = operation.who.starts_with("customers/");
+            it.must(!own || row.customer == operation.who, || {
+                format!("{what} by {} is about a fee of {}", operation.who, row.customer)
+            });
+        }
+        What::GetAllocation | What::GetDriving | What::GetDrivingInfo | What::GetPayment => {}
     }
 }
 
@@ -121,6 +132,10 @@ fn told_no(case: &Case<'_>, operation: &Operation, reason: &str, it: &mut Subjec
         "DRIVING_ALREADY_STARTED" => matches!(state, "STARTED" | "FINISHED"),
         "DRIVING_CLOSED" => matches!(state, "CANCELLED" | "FINISHED"),
         "ALREADY_ACCEPTED" => row.driver.is_some(),
+        "PAYMENT_NOT_OUTSTANDING" => {
+            let taken = |it: &&Payment| matches!(it.state.as_str(), "APPROVED" | "REFUNDED");
+            case.payments_of(row.id).iter().all(taken)
+        }
         _ => true,
     };
     it.must(so, || {

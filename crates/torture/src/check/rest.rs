@@ -15,7 +15,7 @@ use super::contract::{BOOKKEEPERS, CONSUMERS, listens_to, reads};
 ///   it, and for each shard that holds events for a context there is such a consumer
 ///   (`<context>-<shard>`, or `<context>` for all shards).
 /// * The view's checkpoint in each shard has reached the shard's last message.
-/// * No payment waits for the reconciler; no finished driving waits for its payment; no allocation
+/// * No payment waits for the reconciler, neither with its charge nor with a refund; no finished driving waits for its payment; no allocation
 ///   waits for a decision (that is I4's).
 /// * Each context has parked exactly the poison that it must park (see [`Expected`](super::Expected)):
 ///   none is missing, and nothing else is there.
@@ -72,8 +72,9 @@ fn decided(case: &Case<'_>, verdict: &mut Verdict) {
     for payment in case.evidence.payments.values() {
         let state = payment.state.as_str();
         let decided = matches!(state, "APPROVED" | "DECLINED" | "REFUNDED");
-        let why = || format!("payment {} is {state}", payment.id);
-        verdict.of(payment.allocation).must(decided, why);
+        verdict.of(payment.allocation).must(decided && payment.refund.is_none(), || {
+            format!("payment {} is {state}, with the refund {:?}", payment.id, payment.refund)
+        });
     }
     for driving in case.evidence.drivings.values() {
         let state = driving.payment_state.as_deref();

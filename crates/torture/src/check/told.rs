@@ -1,8 +1,9 @@
 //! Was each customer told everything, once?
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kernel::{AllocationId, Uuid};
+use proto::driving::v1::driving::PaymentState;
 use proto::message::v1::Message;
 use proto::message::v1::message::{State, Template};
 
@@ -15,6 +16,8 @@ use crate::evidence::{Happening, OutboxRow};
 /// * Each event that customers hear of (see [`template`]) has exactly one message: named and keyed
 ///   by the event, to that customer, about that allocation, by that template, in the language in
 ///   which the car was asked for, and SENT.
+/// * That the fee of a finish comes later may be said by driving and by payment, and perhaps behind
+///   the verdict: of all these events of a ride at most one has a message.
 /// * Each message has such an event: nothing else is told, and nothing twice.
 /// * No message was ever written over: the bucket has stored as many values as it holds.
 pub(super) fn once(case: &Case<'_>) -> Verdict {
@@ -31,10 +34,19 @@ pub(super) fn once(case: &Case<'_>) -> Verdict {
             }
         }
     }
+    let mut later = BTreeSet::new();
     for (_, row) in case.outboxes() {
         let Some((customer, template)) = heard_of(row) else { continue };
         let mut it = verdict.of(row.correlation);
         let messages = told.remove(&row.event).unwrap_or_default();
+        if says_later(row) {
+            if messages.is_empty() {
+                continue;
+            }
+            it.must(later.insert(row.correlation), || {
+                "was told by two contexts that the fee comes later".to_owned()
+            });
+        }
         let [message] = messages[..] else {
             it.fails(format!("{} {} was told {} times", row.name(), row.event, messages.len()));
             continue;
@@ -81,8 +93,17 @@ fn template(happening: &Happening) -> Option<Template> {
         Happening::PaymentApproved(_) => Template::PaymentApproved,
         Happening::PaymentDeferred(_) => Template::PaymentDeferred,
         Happening::PaymentDeclined(_) => Template::PaymentDeclined,
+        Happening::DrivingPaymentSettled(it) if it.payment_state() == PaymentState::Deferred => {
+            Template::PaymentDeferred
+        }
         _ => return None,
     })
+}
+
+/// Whether an event says that the fee of a finish comes later: driving's, or payment's first.
+fn says_later(row: &OutboxRow) -> bool {
+    let deferred = heard_of(row).is_some_and(|(_, is)| is == Template::PaymentDeferred);
+    deferred && (row.version == 1 || row.kind.starts_with("taxi.driving."))
 }
 
 /// In which language each ride was asked for.

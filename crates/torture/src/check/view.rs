@@ -18,7 +18,8 @@ use crate::evidence::{Driving, View};
 ///   the order of the stream, each once.
 /// * The states shown are those of the allocation and the driving; so are the driving, driver, times
 ///   and fee, and of a cancelled ride the reason that allocation keeps.
-/// * A payment that is decided (APPROVED or DECLINED) is shown so, and driving knows it so.
+/// * A payment that is decided (APPROVED, DECLINED or REFUNDED) is shown so, with all that was given
+///   back, and driving knows it so.
 pub(super) fn is_the_fold_and_the_sources(case: &Case<'_>) -> Verdict {
     let mut verdict = Verdict::new("I7", "the view is the fold of the stream and the sources");
     for ride in case.rides() {
@@ -116,9 +117,12 @@ fn drives(view: &View, driving: &Driving, it: &mut Subject<'_>) {
 fn pays(case: &Case<'_>, view: &View, driving: &Driving, it: &mut Subject<'_>) {
     let shown = named(PaymentState::try_from(view.payment_status).map(|it| it.as_str_name()));
     for payment in case.payments_of(driving.id) {
-        if !matches!(payment.state.as_str(), "APPROVED" | "DECLINED") {
+        if !matches!(payment.state.as_str(), "APPROVED" | "DECLINED" | "REFUNDED") {
             continue;
         }
+        it.must(view.refunded == payment.refunded_amount, || {
+            format!("the view shows {} won given back, payment {payment:?}", view.refunded)
+        });
         it.must(shown == payment.state && view.payment == Some(payment.id), || {
             format!("the view shows payment {:?} {shown}, payment is {payment:?}", view.payment)
         });

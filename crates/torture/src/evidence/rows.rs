@@ -54,7 +54,12 @@ pub(crate) struct Payment {
     pub(crate) amount: i64,
     pub(crate) state: String,
     pub(crate) attempt_count: i32,
+    /// How many keys it was charged under: a refused one is followed by a new one.
+    pub(crate) charge_number: i32,
     pub(crate) provider_reference: String,
+    pub(crate) refunded_amount: i64,
+    /// The key of a refund that is under way.
+    pub(crate) refund: Option<Uuid>,
 }
 
 /// A ride as the dashboard shows it.
@@ -177,7 +182,7 @@ impl Snapshot {
         self.connection.close().await
     }
 
-    async fn all<T: FromQueryResult>(&self, sql: &str) -> Result<Vec<T>, DbErr> {
+    pub(super) async fn all<T: FromQueryResult>(&self, sql: &str) -> Result<Vec<T>, DbErr> {
         let statement = Statement::from_string(self.tx.get_database_backend(), sql);
         T::find_by_statement(statement).all(&self.tx).await
     }
@@ -192,9 +197,16 @@ impl Snapshot {
     async fn read(&self, context: &str, evidence: &mut Evidence) -> Result<(), DbErr> {
         evidence.records.insert(context.to_owned(), self.records().await?);
         match context {
-            "allocation" => evidence.allocations = self.allocations().await?,
+            "allocation" => {
+                evidence.allocations = self.allocations().await?;
+                evidence.dues = self.dues().await?;
+            }
             "driving" => evidence.drivings = self.drivings().await?,
-            "payment" => evidence.payments = self.payments().await?,
+            "payment" => {
+                evidence.payments = self.payments().await?;
+                evidence.ledger = self.movements().await?;
+                evidence.balances = self.balances().await?;
+            }
             "dashboard" => {
                 evidence.view = self.view().await?;
                 evidence.checkpoints = self.checkpoints().await?;
@@ -256,7 +268,8 @@ impl Snapshot {
         let rows: Vec<Payment> = self
             .all(
                 "SELECT id, version, driving, allocation, customer, amount, state, \
-                 attempt_count, provider_reference FROM payment",
+                 attempt_count, charge_number, provider_reference, refunded_amount, refund \
+                 FROM payment",
             )
             .await?;
         let named = rows.into_iter().map(|row| Payment { customer: customer(row.customer), ..row });
@@ -281,7 +294,7 @@ impl Snapshot {
     }
 }
 
-fn customer(subject: String) -> String {
+pub(super) fn customer(subject: String) -> String {
     CustomerId::from_subject(subject).to_string()
 }
 

@@ -26,12 +26,17 @@ struct Started {
 
 impl Part {
     /// Starts it on a port chosen by the kernel.
-    pub(crate) async fn start(name: &'static str, binary: &Path, dir: &Path) -> Result<Part> {
+    pub(crate) async fn start(
+        name: &'static str,
+        binary: &Path,
+        dir: &Path,
+        arguments: &[String],
+    ) -> Result<Part> {
         let ready_file = dir.join(format!("{name}.json"));
         std::fs::remove_file(&ready_file).ok();
         let mut command = program(binary);
         command.args([name, "--ready-file"]).arg(&ready_file);
-        command.arg("--data").arg(dir.join(format!("{name}.data")));
+        command.arg("--data").arg(dir.join(format!("{name}.data"))).args(arguments);
         let mut process = Process::spawn(name, &mut command, dir)?;
         let started: Started = process.until(READY, || read_json(&ready_file)).await?;
         Ok(Part { name, process, url: started.url })

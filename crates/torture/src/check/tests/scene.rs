@@ -1,5 +1,7 @@
-//! A small run to do harm to: one ride to the paid fare, one that is cancelled, a copy and poison.
+//! A small run to do harm to: one ride to the paid fare, one that is cancelled, one whose fee is
+//! declined, settled and given back, one that is still owed, a copy and poison.
 
+mod money;
 mod rides;
 
 use std::collections::BTreeMap;
@@ -12,7 +14,8 @@ use proto::message::v1::Message;
 use proto::message::v1::message::{State as Sent, Template};
 use tonic::Code;
 
-use self::rides::{allocation, driving};
+pub(super) use self::money::{OWED, SETTLED};
+use self::rides::{PAID, allocation, driving};
 use super::super::Expected;
 use super::super::contract::{BOOKKEEPERS, listens_to};
 use super::super::fold::fold;
@@ -32,6 +35,10 @@ pub(super) const DRIVER: &str = "drivers/D1";
 /// Who comes too late.
 const LATE: &str = "drivers/D2";
 const CUSTOMER: &str = "customers/C1";
+/// Who rides and drives where fees are declined.
+pub(super) const PAYER: &str = "customers/C2";
+const OTHER_DRIVER: &str = "drivers/D3";
+const OPERATOR: &str = "operators/O1";
 const POISON: Uuid = Uuid::from_u128(0xff);
 
 /// A run: what was done, what is on record, what the harness has put into the stream.
@@ -57,6 +64,14 @@ pub(super) fn lost(reason: &str) -> Outcome {
     Outcome::Unknown { code: Code::FailedPrecondition, message }
 }
 
+/// Who rides, and who drives.
+fn people(ride: Uuid) -> [&'static str; 2] {
+    match [SETTLED.ride, OWED.ride].contains(&ride) {
+        true => [PAYER, OTHER_DRIVER],
+        false => [CUSTOMER, DRIVER],
+    }
+}
+
 pub(super) fn seen(id: Uuid, collection: &str) -> Seen {
     Seen { resource: format!("{collection}/{id}"), ..Seen::default() }
 }
@@ -75,6 +90,8 @@ impl Scene {
         scene.finished_ride();
         scene.cancelled_ride();
         scene.refused_accept();
+        scene.settled_ride();
+        scene.owed_ride();
         scene.copy_and_poison();
         scene.settle();
         scene
@@ -121,11 +138,13 @@ impl Scene {
         let history =
             |aggregate| self.evidence.stream.iter().filter(move |it| it.aggregate == aggregate);
         let versions = |aggregate| history(aggregate).map(|event| event.version).max().unwrap_or(0);
-        let rows = [allocation(RIDE, versions(RIDE)), allocation(CANCELLED, versions(CANCELLED))];
-        let drivings =
-            [driving(DRIVING, versions(DRIVING)), driving(CALLED_OFF, versions(CALLED_OFF))];
-        self.evidence.allocations = rows.into_iter().map(|row| (row.id, row)).collect();
-        self.evidence.drivings = drivings.into_iter().map(|row| (row.id, row)).collect();
+        let rides = [RIDE, CANCELLED, SETTLED.ride, OWED.ride];
+        let drivings = [DRIVING, CALLED_OFF, SETTLED.driving, OWED.driving];
+        let rows = rides.map(|id| (id, allocation(id, versions(id))));
+        let drivings = drivings.map(|id| (id, driving(id, versions(id))));
+        self.evidence.allocations = rows.into();
+        self.evidence.drivings = drivings.into();
+        self.balance();
         self.fold();
         let end = self.evidence.stream.len() as i64;
         self.evidence.shards = 1;
@@ -138,7 +157,7 @@ impl Scene {
     }
 
     fn fold(&mut self) {
-        for ride in [RIDE, CANCELLED] {
+        for ride in [RIDE, CANCELLED, SETTLED.ride, OWED.ride] {
             let events = self.evidence.stream.iter();
             let folded = fold(events.filter(|it| it.correlation == ride && !it.is_injected()));
             let entry =
@@ -151,15 +170,17 @@ impl Scene {
 
     /// Somebody commands something and is told OK; answers with the request id.
     fn command(&mut self, what: What, ride: Uuid, seen: Seen) -> Uuid {
-        let context = match what {
-            What::RequestAllocation | What::CancelAllocation => "allocation",
-            _ => "driving",
+        let [customer, driver] = people(ride);
+        let (context, who) = match what {
+            What::RequestAllocation | What::CancelAllocation => ("allocation", customer),
+            What::SettlePayment => ("payment", customer),
+            What::RefundPayment => ("payment", OPERATOR),
+            _ => ("driving", driver),
         };
         let number = self.operations.len();
         let request = request(number as u128);
         let aggregate = super::super::case::id_in(&seen.resource).expect("an id");
         self.cause_book(context).push(Spent { id: request, actor: "person".to_owned(), aggregate });
-        let who = if context == "driving" { DRIVER } else { CUSTOMER };
         self.log(who, what, Some(request), ride, Outcome::Ok(seen));
         request
     }
@@ -176,7 +197,7 @@ impl Scene {
         self.log(&who, what, request_id, ride.expect("a ride"), outcome);
     }
 
-    fn log(
+    pub(super) fn log(
         &mut self,
         who: &str,
         what: What,
@@ -192,6 +213,7 @@ impl Scene {
             what,
             request_id,
             ride: Some(ride),
+            asked: None,
             from,
             until: from + Duration::from_millis(500),
             attempts: 1,
@@ -259,7 +281,7 @@ impl Scene {
         let language = if ride == RIDE { "en" } else { "ko" };
         let message = Message {
             name: format!("messages/{cause}"),
-            customer: CUSTOMER.to_owned(),
+            customer: people(ride)[0].to_owned(),
             allocation: format!("allocations/{ride}"),
             template: template.into(),
             language: language.to_owned(),
@@ -304,7 +326,11 @@ impl Scene {
     }
 
     pub(super) fn payment(&mut self) -> &mut Payment {
-        self.evidence.payments.get_mut(&PAYMENT).expect("a payment")
+        self.payment_of(PAID.payment)
+    }
+
+    pub(super) fn payment_of(&mut self, id: Uuid) -> &mut Payment {
+        self.evidence.payments.get_mut(&id).expect("a payment")
     }
 
     pub(super) fn view(&mut self) -> &mut View {

@@ -13,34 +13,85 @@ use proto::message::v1::message::Template;
 use proto::payment::v1::PaymentApproved;
 
 use super::{
-    CALLED_OFF, CANCELLED, CUSTOMER, DRIVER, DRIVING, LATE, PAYMENT, RIDE, Scene, refused, seen,
+    CALLED_OFF, CANCELLED, CUSTOMER, DRIVER, DRIVING, LATE, OWED, PAYMENT, RIDE, SETTLED, Scene,
+    people, refused, seen,
 };
-use crate::evidence::{Allocation, Charge, Driving, Payment};
+use crate::evidence::{Allocation, Driving, Payment};
 use crate::history::{Seen, What};
+
+/// A ride, and what belongs to it.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Ride {
+    pub(in super::super) ride: Uuid,
+    pub(in super::super) driving: Uuid,
+    pub(in super::super) payment: Uuid,
+}
+
+/// The one whose fee is taken at once.
+pub(super) const PAID: Ride = Ride { ride: RIDE, driving: DRIVING, payment: PAYMENT };
+
+/// What each ride costs.
+pub(super) const FEE: i64 = 1000;
+
+pub(super) fn won(units: i64) -> Option<Money> {
+    Some(Money { currency_code: "KRW".to_owned(), units, nanos: 0 })
+}
+
+impl Ride {
+    /// The names of its allocation, customer, driving and payment.
+    pub(super) fn names(self) -> [String; 4] {
+        [
+            format!("allocations/{}", self.ride),
+            people(self.ride)[0].to_owned(),
+            format!("drivings/{}", self.driving),
+            format!("payments/{}", self.payment),
+        ]
+    }
+}
 
 impl Scene {
     pub(super) fn finished_ride(&mut self) {
-        let (allocation, driving) = (format!("allocations/{RIDE}"), format!("drivings/{DRIVING}"));
-        let (customer, driver) = (CUSTOMER.to_owned(), DRIVER.to_owned());
-        let fare = Some(Money { currency_code: "KRW".to_owned(), units: 1000, nanos: 0 });
+        let finish = self.drive(PAID);
+        let [allocation, customer, driving, payment] = PAID.names();
+        let taken = PaymentApproved {
+            allocation,
+            customer,
+            driving,
+            payment,
+            amount: won(FEE),
+            ..Default::default()
+        };
+        let outcome = Uuid::new_v5(&PAYMENT, b"outcome 1");
+        self.commit(PAYMENT, RIDE, outcome, &taken, Some(Template::PaymentApproved));
+        let settlement = Uuid::new_v5(&finish, b"payment settled");
+        self.driving_knows(PAID, settlement, PaymentState::Approved);
+        self.read(RIDE, 4, "DRIVING_FINISHED");
+        self.evidence.payments.insert(PAYMENT, payment_row(PAID));
+        self.charged(PAID, 1, "approved");
+    }
 
-        let asked = self.command(What::RequestAllocation, RIDE, seen(RIDE, "allocations"));
+    /// From the request to the finish; answers with the finish's request id.
+    pub(super) fn drive(&mut self, it: Ride) -> Uuid {
+        let Ride { ride, driving: id, .. } = it;
+        let [allocation, customer, driving, _] = it.names();
+        let driver = people(ride)[1].to_owned();
+        let asked = self.command(What::RequestAllocation, ride, seen(ride, "allocations"));
         let requested = AllocationRequested {
             allocation: allocation.clone(),
             customer: customer.clone(),
-            language: "en".to_owned(),
+            language: if ride == RIDE { "en" } else { "ko" }.to_owned(),
             ..Default::default()
         };
         let requested =
-            self.commit(RIDE, RIDE, asked, &requested, Some(Template::AllocationRequested));
+            self.commit(ride, ride, asked, &requested, Some(Template::AllocationRequested));
         let opened = DrivingOpened {
             allocation: allocation.clone(),
             customer: customer.clone(),
             driving: driving.clone(),
             ..Default::default()
         };
-        self.commit(DRIVING, RIDE, requested, &opened, None);
-        let accept = self.command(What::AcceptDriving, RIDE, seen(DRIVING, "drivings"));
+        self.commit(id, ride, requested, &opened, None);
+        let accept = self.command(What::AcceptDriving, ride, seen(id, "drivings"));
         let approved = DrivingApproved {
             allocation: allocation.clone(),
             customer: customer.clone(),
@@ -48,8 +99,8 @@ impl Scene {
             driver: driver.clone(),
             approve_time: None,
         };
-        self.commit(DRIVING, RIDE, accept, &approved, Some(Template::AllocationApproved));
-        let start = self.command(What::StartDriving, RIDE, seen(DRIVING, "drivings"));
+        self.commit(id, ride, accept, &approved, Some(Template::AllocationApproved));
+        let start = self.command(What::StartDriving, ride, seen(id, "drivings"));
         let started = DrivingStarted {
             allocation: allocation.clone(),
             customer: customer.clone(),
@@ -57,43 +108,35 @@ impl Scene {
             driver: driver.clone(),
             start_time: None,
         };
-        self.commit(DRIVING, RIDE, start, &started, Some(Template::DrivingStarted));
-        let paid = Seen { fee: Some(1000), ..seen(DRIVING, "drivings") };
-        let finish = self.command(What::FinishDriving, RIDE, paid);
+        self.commit(id, ride, start, &started, Some(Template::DrivingStarted));
+        let paid = Seen { fee: Some(FEE), ..seen(id, "drivings") };
+        let finish = self.command(What::FinishDriving, ride, paid);
         let finished = DrivingFinished {
-            allocation: allocation.clone(),
-            customer: customer.clone(),
-            driving: driving.clone(),
-            driver: driver.clone(),
-            fare: fare.clone(),
-            ..Default::default()
-        };
-        self.commit(DRIVING, RIDE, finish, &finished, Some(Template::DrivingFinished));
-        let outcome = Uuid::new_v5(&PAYMENT, b"outcome 1");
-        let taken = PaymentApproved {
-            allocation: allocation.clone(),
-            customer: customer.clone(),
-            driving: driving.clone(),
-            payment: format!("payments/{PAYMENT}"),
-            amount: fare.clone(),
-            ..Default::default()
-        };
-        self.commit(PAYMENT, RIDE, outcome, &taken, Some(Template::PaymentApproved));
-        let settled = DrivingPaymentSettled {
             allocation,
             customer,
             driving,
             driver,
-            payment: format!("payments/{PAYMENT}"),
-            payment_state: PaymentState::Approved.into(),
-            amount: fare,
+            fare: won(FEE),
+            ..Default::default()
+        };
+        self.commit(id, ride, finish, &finished, Some(Template::DrivingFinished));
+        finish
+    }
+
+    /// Driving says what it knows of the fee.
+    pub(super) fn driving_knows(&mut self, it: Ride, cause: Uuid, state: PaymentState) {
+        let [allocation, customer, driving, payment] = it.names();
+        let settled = DrivingPaymentSettled {
+            allocation,
+            customer,
+            driving,
+            driver: people(it.ride)[1].to_owned(),
+            payment,
+            payment_state: state.into(),
+            amount: won(FEE),
             settle_time: None,
         };
-        let settlement = Uuid::new_v5(&finish, b"payment settled");
-        self.commit(DRIVING, RIDE, settlement, &settled, None);
-        self.read(RIDE, 4, "DRIVING_FINISHED");
-        self.evidence.payments.insert(PAYMENT, payment());
-        self.evidence.charges.push(charge());
+        self.commit(it.driving, it.ride, cause, &settled, None);
     }
 
     pub(super) fn cancelled_ride(&mut self) {
@@ -179,58 +222,56 @@ impl Scene {
 }
 
 pub(super) fn allocation(id: Uuid, version: i64) -> Allocation {
-    let ride = id == RIDE;
+    let driving = [PAID, SETTLED, OWED].into_iter().find(|it| it.ride == id);
+    let finished = driving.is_some();
     Allocation {
         id,
         version,
-        customer: CUSTOMER.to_owned(),
-        state: if ride { "DRIVING_FINISHED" } else { "CANCELLED" }.to_owned(),
+        customer: people(id)[0].to_owned(),
+        state: if finished { "DRIVING_FINISHED" } else { "CANCELLED" }.to_owned(),
         expiring: false,
-        driving: Some(if ride { DRIVING } else { CALLED_OFF }),
-        driver: ride.then(|| DRIVER.to_owned()),
-        cancel_reason: if ride { "" } else { "late" }.to_owned(),
+        driving: Some(driving.map_or(CALLED_OFF, |it| it.driving)),
+        driver: finished.then(|| people(id)[1].to_owned()),
+        cancel_reason: if finished { "" } else { "late" }.to_owned(),
     }
 }
 
 pub(super) fn driving(id: Uuid, version: i64) -> Driving {
-    let ride = id == DRIVING;
+    let ends = [(PAID, "APPROVED"), (SETTLED, "REFUNDED"), (OWED, "DECLINED")];
+    let end = ends.into_iter().find(|(it, _)| it.driving == id);
+    let finished = end.is_some();
+    let ride = end.map_or(CANCELLED, |(it, _)| it.ride);
+    let [customer, driver] = people(ride);
     Driving {
         id,
         version,
-        allocation: if ride { RIDE } else { CANCELLED },
-        customer: CUSTOMER.to_owned(),
-        driver: ride.then(|| DRIVER.to_owned()),
+        allocation: ride,
+        customer: customer.to_owned(),
+        driver: finished.then(|| driver.to_owned()),
         active_driver: None,
-        state: if ride { "FINISHED" } else { "CANCELLED" }.to_owned(),
+        state: if finished { "FINISHED" } else { "CANCELLED" }.to_owned(),
         start_time: None,
         finish_time: None,
-        fare: ride.then_some(1000),
-        payment: ride.then_some(PAYMENT),
-        payment_state: ride.then(|| "APPROVED".to_owned()),
+        fare: finished.then_some(FEE),
+        payment: end.map(|(it, _)| it.payment),
+        payment_state: end.map(|(_, state)| state.to_owned()),
     }
 }
 
-pub(super) fn payment() -> Payment {
+/// The row of a payment that was taken at once.
+pub(super) fn payment_row(it: Ride) -> Payment {
     Payment {
-        id: PAYMENT,
+        id: it.payment,
         version: 1,
-        driving: DRIVING,
-        allocation: RIDE,
-        customer: CUSTOMER.to_owned(),
-        amount: 1000,
+        driving: it.driving,
+        allocation: it.ride,
+        customer: people(it.ride)[0].to_owned(),
+        amount: FEE,
         state: "APPROVED".to_owned(),
         attempt_count: 1,
+        charge_number: 1,
         provider_reference: "ch_1".to_owned(),
-    }
-}
-
-pub(super) fn charge() -> Charge {
-    Charge {
-        id: "ch_1".to_owned(),
-        idempotency_key: Uuid::new_v5(&DRIVING, b"charge").to_string(),
-        amount: 1000,
-        customer: CUSTOMER.to_owned(),
-        driving: format!("drivings/{DRIVING}"),
-        status: "approved".to_owned(),
+        refunded_amount: 0,
+        refund: None,
     }
 }
