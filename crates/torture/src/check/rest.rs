@@ -50,7 +50,8 @@ fn consumed(case: &Case<'_>, verdict: &mut Verdict) {
         let heard = heard.filter(|event| listens_to(context).contains(&event.context.as_str()));
         for shard in heard.map(|event| event.shard).collect::<BTreeSet<_>>() {
             let name = format!("{context}-{shard}");
-            let served = consumers.contains(name.as_str()) || consumers.contains(context);
+            let all = format!("{context}-all");
+            let served = consumers.contains(name.as_str()) || consumers.contains(all.as_str());
             verdict.of(None).must(served, || format!("there is no consumer {name}"));
         }
     }

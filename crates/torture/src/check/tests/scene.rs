@@ -149,9 +149,11 @@ impl Scene {
         let end = self.evidence.stream.len() as i64;
         self.evidence.shards = 1;
         self.evidence.checkpoints = BTreeMap::from([(0, end)]);
-        let consumers = BOOKKEEPERS.into_iter().chain(["message"]);
+        let consumers = BOOKKEEPERS.map(|name| format!("{name}-0"));
         self.evidence.consumers = consumers
-            .map(|name| Consumer { name: format!("{name}-0"), pending: 0, unacknowledged: 0 })
+            .into_iter()
+            .chain(["message-all".to_owned()])
+            .map(|name| Consumer { name, pending: 0, unacknowledged: 0 })
             .collect();
         self.evidence.told_ever = self.evidence.told.len() as u64;
     }
