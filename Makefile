@@ -20,7 +20,7 @@ run: ## Build, and run all contexts, a broker and what they need in one process.
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taxi" dev $(ARGS)
 
 test: ## Run all tests, on a real broker, on SQLite and Postgres.
-	@tools/setup.sh nats postgres
+	@tools/setup.sh nats postgres python
 	cargo test $(TESTS)
 
 lint: ## Check format, code, import rules, dependencies and protos.
@@ -39,7 +39,7 @@ fmt: ## Format the code and the protos.
 	.tools/bin/buf format -w --path proto/taxi
 
 tools: ## Get every program that the other targets use.
-	@tools/setup.sh nats postgres lint grpcurl
+	@tools/setup.sh nats postgres lint python grpcurl
 
 clean: ## Remove what was built and fetched; the data in .taxi stays.
 	cargo clean

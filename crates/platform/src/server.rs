@@ -42,7 +42,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::faults::Faults;
 use self::plain::Plain;
-pub use self::readiness::Readiness;
+pub use self::readiness::{Readiness, Serving};
 use crate::auth::{Access, AuthLayer, Verifier};
 use crate::backlog::Backlogs;
 use crate::config::duration;
@@ -296,17 +296,22 @@ pub async fn admin(
     backlogs: Backlogs,
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/livez", get(async || "alive\n"))
-        .route("/readyz", get(readyz))
-        .with_state(readiness.clone())
-        .route("/metrics", get(async move || scrape(&backlogs).await));
+    let router =
+        probes(readiness.clone()).route("/metrics", get(async move || scrape(&backlogs).await));
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             shutdown.cancelled().await;
             readiness.drained().await;
         })
         .await
+}
+
+/// `/livez` and `/readyz`, to be served beside something else.
+pub fn probes(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(readyz))
+        .with_state(readiness)
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, String) {

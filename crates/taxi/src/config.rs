@@ -49,6 +49,7 @@ pub(crate) struct Settings {
     pub(crate) listen: Listen,
     pub(crate) server: ServerConfig,
     pub(crate) upstream: Upstream,
+    pub(crate) gateway: gateway::GatewayConfig,
     pub(crate) call: Calls,
     pub(crate) allocation: contexts::AllocationConfig,
     pub(crate) fare: contexts::FareConfig,
@@ -89,11 +90,15 @@ pub(crate) struct Listen {
     pub(crate) admin: u16,
 }
 
-/// Addresses of neighbours.
+/// Addresses of contexts, for their neighbours and for the gateway.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Upstream {
+    pub(crate) allocation: String,
+    pub(crate) driving: String,
     pub(crate) payment: String,
+    pub(crate) dashboard: String,
+    pub(crate) message: String,
 }
 
 /// How neighbours are called, method by method.
@@ -119,7 +124,9 @@ impl Settings {
                  count: set issuer in [auth], or TAXI_AUTH__ISSUER",
             ));
         }
-        required("broker.url", &self.broker.url)?;
+        if !contexts.is_empty() {
+            required("broker.url", &self.broker.url)?;
+        }
         for context in contexts {
             if let Some(database) = context.database(&self.database) {
                 check_database_url(&format!("database.{context}.url"), &database.url)?;

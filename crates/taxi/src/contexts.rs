@@ -17,7 +17,7 @@ pub(crate) use driving::FareConfig;
 pub(crate) use message::{Config as MessageConfig, ParkedEvents as ParkedMessages};
 pub(crate) use payment::Config as PaymentConfig;
 
-use crate::config::{Databases, Listen};
+use crate::config::{Databases, Listen, Upstream};
 use crate::exit::Exit;
 use crate::mesh::Mesh;
 
@@ -60,6 +60,17 @@ impl Name {
             Name::Payment => listen.payment,
             Name::Dashboard => listen.dashboard,
             Name::Message => listen.message,
+        }
+    }
+
+    /// Where others find it.
+    pub(crate) fn upstream(self, upstream: &Upstream) -> &str {
+        match self {
+            Name::Allocation => &upstream.allocation,
+            Name::Driving => &upstream.driving,
+            Name::Payment => &upstream.payment,
+            Name::Dashboard => &upstream.dashboard,
+            Name::Message => &upstream.message,
         }
     }
 

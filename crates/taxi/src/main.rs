@@ -26,6 +26,7 @@ mod config;
 mod contexts;
 mod exit;
 mod faults;
+mod gateway;
 mod http;
 mod mesh;
 mod operator;
@@ -96,6 +97,7 @@ enum Work {
     List,
     Describe(describe::Args),
     Token(token::Args),
+    Openapi(cmd::openapi::Args),
     /// Print the completions for a shell, as in `source <(taxi completions bash)`.
     Completions {
         /// For which shell.
@@ -157,6 +159,7 @@ async fn work(command: Work, global: &Global) -> Result<(), Exit> {
         Work::List => list::run(global).await,
         Work::Describe(args) => describe::run(args, global).await,
         Work::Token(args) => token::run(args, global).await,
+        Work::Openapi(args) => cmd::openapi::run(&args, global),
         Work::Completions { shell } => completions(shell),
     }
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use axum::Router;
 use kernel::Clock;
 use platform::auth::{ServiceTokens, Verifier};
 use platform::backlog::{Backlogs, Source};
@@ -28,6 +29,7 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::config::{self, Settings};
 use crate::contexts::Name;
 use crate::exit::Exit;
+use crate::gateway::{NAME as GATEWAY, gateway};
 
 /// How long relays and consumers get to stop.
 const WORK_GRACE: Duration = Duration::from_secs(5);
@@ -117,6 +119,31 @@ impl Mesh {
                 stop.trigger();
             }
         });
+        Ok(())
+    }
+
+    /// Opens the gateway, with these pages beside it. It is ready at once: what is behind it says for
+    /// itself when it is.
+    pub(crate) fn open_gateway(
+        &self,
+        listener: TcpListener,
+        readiness: &Readiness,
+        pages: Router,
+    ) -> Result<(), Exit> {
+        let gateway = gateway(&self.settings, self.verifier.clone())?.beside(pages);
+        let (serving, stop) = (readiness.serving(), self.stop.clone());
+        let drains = {
+            let (readiness, stop) = (readiness.clone(), self.stop.clone());
+            async move {
+                stop.cancelled().await;
+                readiness.drain();
+            }
+        };
+        self.stop.spawn(GATEWAY, async move {
+            tokio::join!(gateway.serve(listener, stop), drains);
+            drop(serving);
+        });
+        readiness.set(GATEWAY, true);
         Ok(())
     }
 

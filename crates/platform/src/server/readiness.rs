@@ -67,7 +67,7 @@ impl Readiness {
     }
 
     /// Counts a server for as long as it serves.
-    pub(super) fn serving(&self) -> Serving {
+    pub fn serving(&self) -> Serving {
         self.0.send_modify(|state| state.servers += 1);
         Serving(self.clone())
     }
@@ -79,7 +79,8 @@ impl Readiness {
 }
 
 /// One server, serving.
-pub(super) struct Serving(Readiness);
+#[must_use = "it serves until this is dropped"]
+pub struct Serving(Readiness);
 
 impl Drop for Serving {
     fn drop(&mut self) {

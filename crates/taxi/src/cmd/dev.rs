@@ -1,7 +1,7 @@
 //! `taxi dev`: everything on this machine, in one process.
 //!
 //! All contexts over real gRPC, each with its own database, a managed nats-server, the development
-//! issuer behind the door: the same code path as in production, on other addresses. The simulated
+//! issuer beside the gateway: the same code path as in production, on other addresses. The simulated
 //! payment provider is a process of its own, because it has to be able to fail alone. In this order:
 //! configuration, ports, data directory, broker, schemas and provider, contexts; the ready file
 //! comes when every context says over the network that it serves.
@@ -13,9 +13,11 @@ mod provider;
 mod welcome;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use gateway::Rate;
 use platform::issuer::{Issuer, SECRET};
 use platform::server::{self, Readiness};
 
@@ -24,13 +26,13 @@ use self::faults::Faults;
 use self::parts::{Nats, Ports};
 use self::provider::{Provider, WEBHOOK_SECRET};
 use super::{migrate, on_signals};
-use crate::config::{self, Databases, Source, sqlite_url};
+use crate::Global;
+use crate::config::{self, Databases, Source, Upstream, sqlite_url};
 use crate::contexts::Name;
 use crate::exit::Exit;
 use crate::mesh::{self, Mesh};
 use crate::ports::address;
 use crate::ready::{self, ReadyFile};
-use crate::{Global, http};
 
 /// How long everything may take until it answers.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -116,7 +118,16 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     settings.auth.issuer = ports.gateway()?;
     settings.service.client_secret = SECRET.to_owned();
     settings.broker.url = nats.url().to_owned();
-    settings.upstream.payment = ready.grpc[Name::Payment.as_str()].clone();
+    settings.upstream = Upstream {
+        allocation: ready.grpc[Name::Allocation.as_str()].clone(),
+        driving: ready.grpc[Name::Driving.as_str()].clone(),
+        payment: ready.grpc[Name::Payment.as_str()].clone(),
+        dashboard: ready.grpc[Name::Dashboard.as_str()].clone(),
+        message: ready.grpc[Name::Message.as_str()].clone(),
+    };
+    // Everybody here comes from the same address.
+    settings.gateway.connections_per_address = settings.gateway.connections;
+    settings.gateway.per_address = Rate { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX };
     settings.payment.provider_url = ports.provider()?;
     settings.payment.webhook_secret = WEBHOOK_SECRET.parse().ok();
 
@@ -174,8 +185,8 @@ async fn start(mesh: &Mesh, ports: Ports, faults: Faults, data: &Data) -> Result
     let keys = data.file("issuer.keys");
     let issuer = Issuer::load_or_create(&settings.auth.issuer, &settings.auth.audience, &keys)
         .map_err(|error| Exit::cannot_create(format!("{}: {error}", keys.display())))?;
-    let door = parts::door(issuer, contexts.readiness.clone(), mesh.backlogs.clone(), faults);
-    http::serve("gateway", ports.gateway, door, &mesh.stop);
+    let pages = parts::pages(issuer, contexts.readiness.clone(), mesh.backlogs.clone(), faults);
+    mesh.open_gateway(ports.gateway, &Readiness::new(), pages)?;
     Ok(contexts)
 }
 

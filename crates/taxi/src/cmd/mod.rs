@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod issuer;
 pub(crate) mod list;
 pub(crate) mod migrate;
+pub(crate) mod openapi;
 pub(crate) mod outbox;
 pub(crate) mod parked;
 pub(crate) mod provider_sim;

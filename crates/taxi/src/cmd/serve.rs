@@ -1,4 +1,4 @@
-//! `taxi serve`: contexts in production.
+//! `taxi serve`: contexts and the gateway in production.
 //!
 //! Starts strict and lives on: a configuration with a hole in it is refused at once, but a broker, a
 //! database or a schema that is not there yet is waited for, at the start as well as later. It does
@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use platform::server::{self, Readiness};
 use platform::telemetry;
 
@@ -15,22 +17,59 @@ use crate::contexts::Name;
 use crate::exit::Exit;
 use crate::mesh::{self, Mesh};
 use crate::ready::{Ready, ReadyFile};
-use crate::{Global, ports};
+use crate::{Global, gateway, ports};
 
-/// Serve contexts in production.
+/// Serve contexts, or the gateway, in production.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
-    /// Which contexts: allocation, driving, payment, dashboard, message.
+    /// What: allocation, driving, payment, dashboard, message, gateway.
     #[arg(required = true, hide_possible_values = true)]
-    contexts: Vec<Name>,
+    parts: Vec<Part>,
     /// On which address, instead of `host` in [listen]: 0.0.0.0 in a container.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<IpAddr>,
     /// How log lines look: json or pretty.
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     log_format: LogFormat,
+}
+
+/// What a process can serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Context(Name),
+    Gateway,
+}
+
+impl Part {
+    fn context(self) -> Option<Name> {
+        match self {
+            Part::Context(name) => Some(name),
+            Part::Gateway => None,
+        }
+    }
+}
+
+impl ValueEnum for Part {
+    fn value_variants<'a>() -> &'a [Part] {
+        const ALL: [Part; 6] = [
+            Part::Context(Name::Allocation),
+            Part::Context(Name::Driving),
+            Part::Context(Name::Payment),
+            Part::Context(Name::Dashboard),
+            Part::Context(Name::Message),
+            Part::Gateway,
+        ];
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Part::Context(name) => name.to_possible_value(),
+            Part::Gateway => Some(PossibleValue::new(gateway::NAME)),
+        }
+    }
 }
 
 /// How log lines look.
@@ -57,9 +96,10 @@ impl Args {
 pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     let mut settings = args.source.load()?.value;
     settings.listen.host = args.listen.unwrap_or(settings.listen.host);
-    let mut contexts = args.contexts;
-    contexts.sort();
-    contexts.dedup();
+    let mut parts = args.parts;
+    parts.sort();
+    parts.dedup();
+    let contexts: Vec<Name> = parts.iter().filter_map(|part| part.context()).collect();
     settings.require(&contexts)?;
 
     let listen = settings.listen.clone();
@@ -70,6 +110,13 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     let admin = bind("admin", listen.admin).await?;
     let mut ready =
         Ready { admin: Some(format!("http://{}", ports::address(&admin)?)), ..Ready::default() };
+    let door = match parts.contains(&Part::Gateway) {
+        true => Some(bind(gateway::NAME, listen.gateway).await?),
+        false => None,
+    };
+    if let Some(door) = &door {
+        ready.gateway = Some(format!("http://{}", ports::address(door)?));
+    }
     let mut listeners = Vec::new();
     for context in contexts {
         let listener = bind(context.as_str(), context.port(&listen)).await?;
@@ -87,6 +134,10 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
             tracing::error!(%error, "cannot serve /livez, /readyz and /metrics");
         }
     });
+    if let Some(door) = door {
+        tracing::info!(address = ready.gateway, "the gateway is listening");
+        mesh.open_gateway(door, &readiness, server::probes(readiness.clone()))?;
+    }
     let mut addresses = Vec::new();
     for (context, listener, address) in listeners {
         tracing::info!(%context, %address, "listening");

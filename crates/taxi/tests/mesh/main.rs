@@ -8,6 +8,7 @@ mod disk;
 mod dues;
 mod expiry;
 mod faults;
+mod gateway;
 mod identity;
 mod metrics;
 mod operator;

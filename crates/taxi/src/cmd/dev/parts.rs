@@ -156,9 +156,9 @@ impl Nats {
     }
 }
 
-/// The door: development tokens, whether everything is well, how much there is of what, and what
-/// goes wrong on purpose.
-pub(super) fn door(
+/// The pages beside the gateway: development tokens, whether everything is well, how much there is of
+/// what, and what goes wrong on purpose.
+pub(super) fn pages(
     issuer: Issuer,
     contexts: Vec<Readiness>,
     backlogs: Backlogs,

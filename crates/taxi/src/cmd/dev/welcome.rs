@@ -14,7 +14,11 @@ pub(super) fn text(ready: &Ready, ready_file: &Path, took: Duration, ephemeral: 
         rows.push([format!("  {name}"), address.to_owned(), what.to_owned()]);
     };
     let or_none = |address: &Option<String>| address.clone().unwrap_or_default();
-    row("gateway", &or_none(&ready.gateway), "development tokens, /livez, /readyz, /metrics");
+    row(
+        "gateway",
+        &or_none(&ready.gateway),
+        "REST, gRPC and gRPC-Web of all contexts, /docs, /metrics",
+    );
     for context in Name::ALL {
         let address = ready.grpc.get(context.as_str()).map_or("", String::as_str);
         row(context.as_str(), address, "gRPC with reflection and health");
