@@ -21,8 +21,8 @@ use proto::words::parse_time;
 
 use super::ledger::{Accept, Cancel, Command, Contest, Kind, Ride, Stage};
 
-/// Longer than driving waits for payment, and less than payment waits for driving's call.
-const A_WHILE: Duration = Duration::from_millis(1_500);
+/// Much longer than driving waits for payment: by then it has said so, however busy the machine.
+const A_WHILE: Duration = Duration::from_secs(5);
 
 /// What the people of a ride were told.
 pub(super) struct Told<'a> {
@@ -274,9 +274,12 @@ fn due(told: &Told<'_>, facts: &Facts) -> Vec<Template> {
     due
 }
 
-/// The driver was told that the fee comes later, and it did: after a while in which somebody else
-/// cannot have said first that it is taken.
+/// The driver was told that the fee comes later, and it did: after a while in which nobody else can
+/// have said first that it is taken, or declined.
 fn comes_later(ride: &Ride, facts: &Facts) -> bool {
+    if facts.when("PaymentDeclined").is_some() {
+        return false;
+    }
     let finished = facts.driving.as_ref().and_then(|driving| driving.finish_time.as_ref());
     let taken = facts.payments.first().and_then(|payment| payment.approve_time.as_ref());
     match (finished.map(parse_time), taken.map(parse_time)) {
