@@ -89,7 +89,13 @@ pub(super) async fn audit(city: &City, patience: Duration) -> Audit {
 }
 
 /// Compares what the audit has found with the provider's log and with the course of the fault.
-pub(super) async fn compare(city: &City, mesh: &Ready, course: &Course, audit: &mut Audit) {
+pub(super) async fn compare(
+    city: &City,
+    mesh: &Ready,
+    course: &Course,
+    slack: u32,
+    audit: &mut Audit,
+) {
     let log = match Witness::of(mesh) {
         Ok(witness) => witness.log().await,
         Err(exit) => Err(exit.to_string()),
@@ -110,6 +116,7 @@ pub(super) async fn compare(city: &City, mesh: &Ready, course: &Course, audit: &
             ledger,
             fees: &audit.fees,
             deadline: payment::Config::default().deadline,
+            slack,
             label: &|ride| labels[ride].clone(),
         };
         evidence.violations()

@@ -99,6 +99,9 @@ pub(crate) struct Args {
     /// [default: 60, or 120].
     #[arg(long, value_name = "X", value_parser = time_scale)]
     time_scale: Option<f64>,
+    /// How many times longer than on an idle machine things may take while a fault is set.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    slack: u32,
     /// Check everything at the end; a violation is a sentence on stderr and exit code 1.
     #[arg(long)]
     assert: bool,
@@ -145,7 +148,7 @@ async fn play(args: Args, global: &Global) -> Result<(), Exit> {
     let patience = if args.assert { patience(course.as_ref()) } else { GLANCE };
     let mut audit = audit::audit(&city, patience).await;
     if let Some(course) = &course {
-        audit::compare(&city, &mesh, course, &mut audit).await;
+        audit::compare(&city, &mesh, course, args.slack, &mut audit).await;
     }
     let report = Report::of(&city, lasted, audit, course.as_ref());
     global.output.item(&report.table(args.lang), &report)?;

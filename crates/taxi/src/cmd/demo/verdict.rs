@@ -35,6 +35,8 @@ pub(super) struct Evidence<'a> {
     pub(super) fees: &'a [Fee],
     /// How long a finish waits for payment.
     pub(super) deadline: Duration,
+    /// How many times longer than on an idle machine everything else may take.
+    pub(super) slack: u32,
     /// What a ride is called.
     pub(super) label: &'a dyn Fn(usize) -> String,
 }
@@ -60,7 +62,7 @@ impl Evidence<'_> {
 
     /// Nobody waits for payment longer than the deadline, or has to ask twice.
     fn finishes(&self, said: &mut Vec<String>) {
-        let most = self.deadline + MARGIN;
+        let most = self.deadline + MARGIN * self.slack;
         for (ride, call) in self.calls(Command::Finish) {
             if call.took > most {
                 let label = (self.label)(ride);
@@ -81,7 +83,7 @@ impl Evidence<'_> {
         let (Some(before), Some(meanwhile)) = (p99(Phase::Before), p99(Phase::Meanwhile)) else {
             return said.push("nobody asked for a car before the fault, or during it".to_owned());
         };
-        let most = before.mul_f64(FACTOR).max(FLOOR);
+        let most = before.mul_f64(FACTOR).max(FLOOR * self.slack);
         if meanwhile > most {
             said.push(format!(
                 "asking for a car took {meanwhile:.1?} (p99) during the fault, and {before:.1?} before"

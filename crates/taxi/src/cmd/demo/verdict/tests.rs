@@ -96,7 +96,7 @@ impl Scene {
         let label = |ride| format!("ride {ride}");
         let deadline = Duration::from_millis(800);
         let Scene { course, ledger, fees, .. } = self;
-        Evidence { course, ledger, fees, deadline, label: &label }.violations()
+        Evidence { course, ledger, fees, deadline, slack: 1, label: &label }.violations()
     }
 }
 
