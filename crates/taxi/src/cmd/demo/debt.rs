@@ -18,6 +18,8 @@ use super::scenario::{Phase, Scenario};
 
 /// How long the news of a payment may take to those who act on it.
 pub(super) const NEWS: Duration = Duration::from_secs(5);
+/// How long the provider's word may take when payment is busy, and tries again after a pause.
+const DECISION: Duration = Duration::from_secs(60);
 /// By then it usually has.
 const USUAL: Duration = Duration::from_secs(1);
 /// The pause before the next look.
@@ -64,7 +66,7 @@ pub(super) async fn mind(city: &City, ride: usize) {
 async fn declined(city: &City, ride: usize) -> Option<Payment> {
     let rider = city.plan.journeys[ride].rider;
     let allocation = city.note(|ledger| ledger.rides[ride].allocation.clone());
-    let until = Instant::now() + NEWS;
+    let until = Instant::now() + DECISION;
     while Instant::now() < until {
         // What cannot be read is found by the checks.
         let payments = payments(city, rider).await.unwrap_or_default();
