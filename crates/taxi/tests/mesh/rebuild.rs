@@ -1,6 +1,5 @@
 //! `taxi rebuild`: a spoiled view is found out and put right, and nobody has to stop for it.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -459,9 +458,7 @@ async fn a_stream_that_has_lost_events_is_no_reason_to_forget_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_away_is_named() {
     let mesh = dev(Backing::Sqlite).await;
-    let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = closed.local_addr().expect("an address").port();
-    drop(closed);
+    let port = testkit::free_port().expect("a port at which nobody is");
     let database =
         ("TAXI_DATABASE__DASHBOARD__URL", format!("postgres://u:hunter2@127.0.0.1:{port}/d"));
     let broker = ("TAXI_BROKER__URL", format!("nats://u:hunter2@127.0.0.1:{port}"));
