@@ -6,7 +6,6 @@ pub(crate) mod evidence;
 pub(crate) mod health;
 pub(crate) mod load;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -255,9 +254,9 @@ async fn a_bad_way_to_the_broker_is_borne() {
 
 /// Starts a context that cannot become ready, and waits until it says why.
 async fn starts_without(mesh: &mut Mesh, context: &str, missing: &[&str]) -> Health {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
-    mesh.set(context, "TAXI_LISTEN__ADMIN", &free.port().to_string());
-    let health = Health::at(mesh, context, &format!("http://{free}"));
+    let port = testkit::free_port().expect("a port");
+    mesh.set(context, "TAXI_LISTEN__ADMIN", &port.to_string());
+    let health = Health::at(mesh, context, &format!("http://127.0.0.1:{port}"));
     tokio::select! {
         () = mesh.start_context(context) => panic!("{context} is ready without {missing:?}"),
         () = health.misses(missing) => {}
