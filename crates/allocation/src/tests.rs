@@ -1,13 +1,17 @@
-//! Who owes a fee, through the front door, on SQLite and on Postgres.
+//! Who owes a fee, through the front door, and who makes the tables: on SQLite and on Postgres.
 
 mod house;
 
 use futures::future::join_all;
+use platform::db::{Db, DbConfig};
 use platform::status::reason;
+use sea_orm_migration::MigratorTrait as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use self::house::{House, Word, a_customer, everywhere, operator, payment};
+use crate::NAME;
+use crate::migration::Migrations;
 
 /// Whether somebody is told to settle this payment first.
 fn owes<T>(answer: Result<T, Status>, n: u128) -> bool {
@@ -134,4 +138,22 @@ async fn nobody_is_refused_when_the_house_is_generous() {
         house.ask("C1").await.expect("may owe");
     })
     .await;
+}
+
+/// As many as migrate at the same time, the schema is made once.
+#[tokio::test]
+async fn those_who_migrate_at_once_wait_for_each_other() {
+    let files = tempfile::tempdir().expect("a directory");
+    let sqlite = format!("sqlite://{}", files.path().join("allocation.db").display());
+    let postgres = testkit::Postgres::shared().await.database(NAME).await.expect("a database");
+    for url in [sqlite, postgres] {
+        let migrations = (0..4).map(async |_| {
+            let config = DbConfig { url: url.clone(), max_connections: 2 };
+            let db = Db::connect(&config).await.expect("a URL");
+            db.migrate::<Migrations>().await.expect("migrates").len()
+        });
+        let mut applied = join_all(migrations).await;
+        applied.sort_unstable();
+        assert_eq!(applied, [0, 0, 0, Migrations::migrations().len()]);
+    }
 }

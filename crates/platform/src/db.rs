@@ -86,10 +86,16 @@ impl Db {
         self.write.get_database_backend()
     }
 
-    /// Brings the schema up to date; says which migrations it applied.
+    /// Brings the schema up to date, all of it or nothing; says which migrations it applied. Whoever
+    /// does the same at that moment waits, and finds nothing left to do.
     pub async fn migrate<M: MigratorTrait>(&self) -> Result<Vec<String>, DbErr> {
-        let pending = M::get_pending_migrations(&*self.write).await?;
-        M::up(&*self.write, None).await?;
+        let transaction = self.begin().await?;
+        if self.backend() == DbBackend::Postgres {
+            transaction.execute_unprepared(ONE_AT_A_TIME).await?;
+        }
+        let pending = M::get_pending_migrations(&transaction).await?;
+        M::up(&transaction, None).await?;
+        transaction.commit().await?;
         Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
     }
 
@@ -133,6 +139,11 @@ impl Db {
         }
     }
 }
+
+/// Makes those who migrate wait for each other: for long. Nobody who serves waits for them for long.
+const ONE_AT_A_TIME: &str = "SET LOCAL lock_timeout = '10min'; \
+                             SELECT pg_advisory_xact_lock(7461786900); \
+                             SET LOCAL lock_timeout = '2s'";
 
 /// How many bytes are written to see whether there is room.
 const ROOM: usize = 64 * 1024;
