@@ -13,18 +13,29 @@ use tonic::Status;
 
 use super::ledger::{Happening, Ledger};
 use super::outage::Moment;
-use super::person::{Person, Services, said};
+use super::person::{Calls, Person, Services, said};
 use super::places::Lang;
 use super::scenario::{Phase, Plan};
 use crate::exit::Exit;
 use crate::ready::Ready;
 
+/// How many times longer the rides after a fault are spread on a busy machine, at most.
+const MORE_PROBES: u32 = 3;
 /// How many people share connections: each keeps streams open, and a server allows only so many.
 const NEIGHBOURS: usize = 64;
 /// How many tokens are asked for at the same time.
 const ARRIVALS: usize = 16;
 /// How many rides an error names.
 const NAMED: usize = 5;
+
+/// How fast everything goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How much faster than real people are.
+    pub(super) time_scale: f64,
+    /// How many times slower than idle the machine may be.
+    pub(super) slack: u32,
+}
 
 /// A city.
 pub(super) struct City {
@@ -43,7 +54,9 @@ pub(super) struct City {
     /// For each ride: its driver is just about to start.
     pub(super) starting: Vec<Notify>,
     clock: Arc<dyn Clock>,
-    time_scale: f64,
+    /// What all of them have asked for.
+    pub(super) calls: Arc<Calls>,
+    pace: Pace,
     customers: HashMap<String, usize>,
     ledger: Mutex<Ledger>,
     /// Which phase it is, and since when.
@@ -57,18 +70,19 @@ impl City {
         mesh: Ready,
         plan: Plan,
         lang: Lang,
-        time_scale: f64,
+        pace: Pace,
         clock: Arc<dyn Clock>,
     ) -> Result<City, Exit> {
         let run = format!("demo-{}", &clock.new_id().simple().to_string()[24..]);
         let mesh = Arc::new(mesh);
+        let calls = Arc::new(Calls::default());
         let people = |role: Role, subjects: Vec<(String, Lang)>| {
             let mut people = Vec::with_capacity(subjects.len());
             for neighbours in subjects.chunks(NEIGHBOURS) {
                 let services = Services::of(&mesh)?;
                 people.extend(neighbours.iter().map(|(subject, language)| {
-                    let (mesh, services) = (mesh.clone(), services.clone());
-                    Person::new(role, subject.clone(), *language, mesh, services)
+                    let (mesh, services, calls) = (mesh.clone(), services.clone(), calls.clone());
+                    Person::new(role, subject.clone(), *language, mesh, services, calls)
                 }));
             }
             Ok::<_, Exit>(people)
@@ -81,8 +95,9 @@ impl City {
         let drivers = (0..plan.size.drivers).map(|at| (format!("{run}-{}", driver_name(at)), lang));
         let drivers = people(Role::Driver, drivers.collect())?;
         let subject = format!("{run}-operator");
+        let services = Services::of(&mesh)?;
         let operator =
-            Person::new(Role::Operator, subject, lang, mesh.clone(), Services::of(&mesh)?);
+            Person::new(Role::Operator, subject, lang, mesh.clone(), services, calls.clone());
         Ok(City {
             customers: riders.iter().map(Person::name).zip(0..).collect(),
             starting: plan.journeys.iter().map(|_| Notify::new()).collect(),
@@ -96,7 +111,8 @@ impl City {
             drivers,
             operator,
             clock,
-            time_scale,
+            calls,
+            pace,
         })
     }
 
@@ -114,7 +130,12 @@ impl City {
 
     /// How long this simulated time really takes.
     pub(super) fn real(&self, simulated: Duration) -> Duration {
-        simulated.div_f64(self.time_scale)
+        simulated.div_f64(self.pace.time_scale)
+    }
+
+    /// How long something may take here that takes so long on an idle machine.
+    pub(super) fn patience(&self, idle: Duration) -> Duration {
+        idle.saturating_mul(self.pace.slack)
     }
 
     /// Lets simulated time pass.
@@ -193,7 +214,8 @@ impl City {
     pub(super) async fn turn_of(&self, ride: usize) {
         let journey = &self.plan.journeys[ride];
         let began = self.entered(journey.phase).await;
-        sleep_until(began + journey.hold).await;
+        // A probe of a breaker may fail where everything is slow, and the next one comes later.
+        sleep_until(began + journey.hold * self.pace.slack.min(MORE_PROBES)).await;
     }
 
     /// No ride is left to serve.

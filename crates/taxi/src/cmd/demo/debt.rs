@@ -18,8 +18,8 @@ use super::scenario::{Phase, Scenario};
 
 /// How long the news of a payment may take to those who act on it.
 pub(super) const NEWS: Duration = Duration::from_secs(5);
-/// How long the provider's word may take when payment is busy, and tries again after a pause.
-const DECISION: Duration = Duration::from_secs(60);
+/// How long the provider's word may take when payment was busy, and tries again after a pause.
+const DECISION: Duration = Duration::from_secs(20);
 /// By then it usually has.
 const USUAL: Duration = Duration::from_secs(1);
 /// The pause before the next look.
@@ -43,41 +43,46 @@ pub(super) const REFUSAL: &str = "OUTSTANDING_PAYMENT";
 /// What comes of settling it.
 pub(super) const SETTLED: &str = "STATE_APPROVED";
 
-/// Looks after the fee of a ride, should it have been declined on purpose.
+/// Looks after the fee of a ride, should it be declined on purpose: be that long after the ride, when
+/// payment was busy.
 pub(super) async fn mind(city: &City, ride: usize) {
-    let journey = &city.plan.journeys[ride];
-    if city.plan.scenario != Scenario::PaymentDeclined || journey.phase != Phase::Meanwhile {
+    if city.plan.scenario != Scenario::PaymentDeclined {
         return;
     }
-    let Some(payment) = declined(city, ride).await else { return };
-    let rider = journey.rider;
-    sleep(USUAL).await;
+    let Some(payment) = decided(city, ride).await.filter(|it| it.state() == State::Declined) else {
+        return;
+    };
+    let rider = city.plan.journeys[ride].rider;
+    sleep(city.patience(USUAL)).await;
     let refusal = ask_in_vain(city, ride).await;
     city.tell(ride, &Happening::Owing);
     let debt = Debt { rider, ride, refusal, settled: None };
     city.note(|ledger| ledger.debts.push(debt));
     city.entered(Phase::After).await;
-    let settled = settle(city, rider, &payment).await;
+    let settled = settle(city, ride, &payment).await;
     city.tell(ride, &Happening::Settled);
     city.note(|ledger| ledger.settled(rider, settled));
 }
 
-/// The payment of a ride, if it was declined.
-async fn declined(city: &City, ride: usize) -> Option<Payment> {
+/// The payment of a ride, as soon as the provider has decided; none if that takes too long, which the
+/// checks find.
+async fn decided(city: &City, ride: usize) -> Option<Payment> {
     let rider = city.plan.journeys[ride].rider;
     let allocation = city.note(|ledger| ledger.rides[ride].allocation.clone());
-    let until = Instant::now() + DECISION;
+    let until = Instant::now() + city.patience(DECISION);
     while Instant::now() < until {
-        // What cannot be read is found by the checks.
         let payments = payments(city, rider).await.unwrap_or_default();
-        let payment = payments.into_iter().find(|payment| payment.allocation == allocation);
-        match payment.as_ref().map(Payment::state) {
-            Some(State::Approved) => return None,
-            Some(State::Declined) => return payment,
-            _ => sleep(AGAIN).await,
+        let mut ours = payments.into_iter().filter(|payment| payment.allocation == allocation);
+        if let Some(payment) = ours.find(|payment| is_decided(payment.state())) {
+            return Some(payment);
         }
+        sleep(AGAIN).await;
     }
     None
+}
+
+fn is_decided(state: State) -> bool {
+    matches!(state, State::Approved | State::Declined | State::Refunded)
 }
 
 /// Asks for a car that must not be granted, and answers how it was refused.
@@ -99,19 +104,22 @@ async fn ask_in_vain(city: &City, ride: usize) -> String {
     }
 }
 
-/// Settles a payment, and answers what came of it.
-async fn settle(city: &City, rider: usize, payment: &Payment) -> String {
+/// Settles a payment, and answers what came of it: a busy provider is asked once more a bit later.
+async fn settle(city: &City, ride: usize, payment: &Payment) -> String {
     let body = SettlePaymentRequest {
         name: payment.name.clone(),
         request_id: city.request_id(),
         etag: String::new(),
     };
-    let asked = city.riders[rider]
-        .call(body, |mut to, request| async move { to.payment.settle_payment(request).await });
-    match asked.await {
-        Ok(answer) => answer.body.state().as_str_name().to_owned(),
-        Err(status) => told(&status),
-    }
+    let rider = &city.riders[city.plan.journeys[ride].rider];
+    let asked =
+        rider.call(body, |mut to, request| async move { to.payment.settle_payment(request).await });
+    let state = match asked.await {
+        Ok(answer) if is_decided(answer.body.state()) => answer.body.state(),
+        Ok(_) => decided(city, ride).await.unwrap_or_default().state(),
+        Err(status) => return told(&status),
+    };
+    state.as_str_name().to_owned()
 }
 
 /// The reason of a refusal, or all of it.

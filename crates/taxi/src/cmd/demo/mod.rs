@@ -50,7 +50,7 @@ mod verdict;
 mod witness;
 
 use board::Board;
-use city::City;
+use city::{City, Pace};
 use fault::Fault;
 use outage::Course;
 use places::Lang;
@@ -138,7 +138,8 @@ async fn play(args: Args, global: &Global) -> Result<(), Exit> {
     let seed = args.seed.unwrap_or_else(|| new_seed(&*clock));
     let plan = Plan::draw(args.scenario, seed, size);
     let time_scale = args.time_scale.unwrap_or(if fault.is_some() { 120.0 } else { 60.0 });
-    let city = Arc::new(City::new(mesh.clone(), plan, args.lang, time_scale, clock)?);
+    let pace = Pace { time_scale, slack: args.slack };
+    let city = Arc::new(City::new(mesh.clone(), plan, args.lang, pace, clock)?);
     eprintln!("{}", headline(&city));
 
     city.arrive().await?;
@@ -209,7 +210,8 @@ fn headline(city: &City) -> String {
 
 /// Lets everybody live until the last ride has ended, and shows it; answers what went wrong when.
 async fn live(city: &Arc<City>, mesh: &Ready) -> Result<Option<Course>, Exit> {
-    let deadline = city.real(city.plan.at_most()) + SLACK + slack_of_fault(&city.plan);
+    let service = city.patience(SLACK + slack_of_fault(&city.plan));
+    let deadline = city.real(city.plan.at_most()) + service;
     let mut progress = Progress::new();
     let ended = tokio::select! {
         ended = timeout(deadline, course(city, mesh)) => ended,

@@ -5,10 +5,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kernel::{CustomerId, DriverId, Role};
-use platform::client::channel;
+use platform::client::balanced;
 use platform::status::{reason, retry_after};
 use proto::allocation::v1::allocation_service_client::AllocationServiceClient;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
@@ -17,9 +18,11 @@ use proto::message::v1::message_service_client::MessageServiceClient;
 use proto::payment::v1::payment_service_client::PaymentServiceClient;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::body::Body;
 use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
 
 use super::ledger::Call;
 use super::places::Lang;
@@ -37,6 +40,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a token is used. It lives longer.
 const TOKEN_USE: Duration = Duration::from_secs(30 * 60);
+
+/// How a service is reached.
+type Channel = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
 /// The services of the mesh.
 #[derive(Clone, Debug)]
@@ -57,10 +63,13 @@ impl Services {
     /// New connections to a mesh, made when they are first used.
     pub(super) fn of(mesh: &Ready) -> Result<Services, Exit> {
         let to = |context: &str| {
-            mesh.grpc.get(context).map(|address| channel(address)).ok_or_else(|| {
+            let address = mesh.grpc.get(context).ok_or_else(|| {
                 let all = "a demo needs a whole mesh, such as that of `taxi dev`";
                 Exit::unavailable(format!("the ready file does not name {context}: {all}"))
-            })
+            })?;
+            let channel = balanced(address)
+                .map_err(|error| Exit::config(format!("the address of {context}: {error}")))?;
+            Ok::<_, Exit>(Channel::new(channel.map_err(Status::from_error)))
         };
         Ok(Services {
             allocation: AllocationServiceClient::new(to("allocation")?),
@@ -69,6 +78,35 @@ impl Services {
             dashboard: DashboardServiceClient::new(to("dashboard")?),
             message: MessageServiceClient::new(to("message")?),
         })
+    }
+}
+
+/// How many calls people have made.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    made: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+impl Calls {
+    /// All of them.
+    pub(super) fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Those that had no answer, or one that says to try again.
+    pub(super) fn failed(&self) -> usize {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn note<T>(&self, answer: &Result<T, Status>) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        if let Err(status) = answer
+            && may_pass(status)
+        {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!("a call failed: {}", said(status));
+        }
     }
 }
 
@@ -91,6 +129,7 @@ pub(super) struct Person {
     language: Lang,
     mesh: Arc<Ready>,
     services: Services,
+    calls: Arc<Calls>,
     token: Mutex<Option<(AsciiMetadataValue, Instant)>>,
 }
 
@@ -102,8 +141,9 @@ impl Person {
         language: Lang,
         mesh: Arc<Ready>,
         services: Services,
+        calls: Arc<Calls>,
     ) -> Person {
-        Person { subject, role, language, mesh, services, token: Mutex::new(None) }
+        Person { subject, role, language, mesh, services, calls, token: Mutex::new(None) }
     }
 
     /// Their resource name, as customers and drivers have one.
@@ -162,7 +202,9 @@ impl Person {
         let mut request = self.request(message).await?;
         request.set_timeout(TRY);
         let late = |_| Err(Status::deadline_exceeded(format!("no answer within {TRY:?}")));
-        timeout(TRY, send(self.services.clone(), request)).await.unwrap_or_else(late)
+        let answer = timeout(TRY, send(self.services.clone(), request)).await.unwrap_or_else(late);
+        self.calls.note(&answer);
+        answer
     }
 
     /// Opens a stream, which has no deadline: it lives for as long as it is read.

@@ -86,6 +86,10 @@ pub(super) struct Report {
     rides_per_second: f64,
     rides: Rides,
     accepts_lost: usize,
+    /// Of all people.
+    calls: usize,
+    /// Of them: those without an answer, or with one that says to try again.
+    calls_failed: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     cancels: Option<Cancels>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,6 +130,8 @@ impl Report {
                 refused: ledger.at(Stage::Refused),
             },
             accepts_lost: ledger.lost,
+            calls: city.calls.made(),
+            calls_failed: city.calls.failed(),
             cancels: (plan.scenario == Scenario::Cancel).then(|| cancels(ledger)),
             contests: (plan.scenario == Scenario::DriverRace).then(|| contests(&ledger.contests)),
             messages: audit.messages,
@@ -208,6 +214,11 @@ impl Report {
             rows.push(vec![say("CONTESTS", "경쟁"), counts(&held)]);
         }
         rows.push(vec![say("ACCEPTS LOST", "놓친 수락"), self.accepts_lost.to_string()]);
+        let calls = match lang {
+            Lang::Ko => format!("{}건 중 {}건", self.calls, self.calls_failed),
+            Lang::En => format!("{} of {}", self.calls_failed, self.calls),
+        };
+        rows.push(vec![say("CALLS FAILED", "실패한 호출"), calls]);
         rows.push(vec![say("MESSAGES", "메시지"), self.messages.to_string()]);
         rows.push(vec![say("FEES", "요금"), won(self.fees_won, lang)]);
         rows.extend(self.fault.iter().flat_map(|fault| fault.figures(lang)));

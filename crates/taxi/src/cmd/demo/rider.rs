@@ -54,7 +54,7 @@ async fn ask(city: &City, ride: usize) -> Result<Allocation, Status> {
             Err(status)
                 if reason(&status).as_deref() == Some(debt::REFUSAL)
                     && city.note(|ledger| ledger.has_settled(rider))
-                    && since_settled.elapsed() < debt::NEWS =>
+                    && since_settled.elapsed() < city.patience(debt::NEWS) =>
             {
                 sleep(AGAIN).await;
             }

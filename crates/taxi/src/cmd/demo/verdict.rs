@@ -116,7 +116,8 @@ impl Evidence<'_> {
             Effect::SomeDeferred if count(PaymentState::Deferred) == 0 => {
                 said.push("the fault has deferred no fee at all".to_owned());
             }
-            Effect::SomeDeclined if count(PaymentState::Declined) == 0 => {
+            // A busy payment service has it declined a bit later: its driver hears DEFERRED.
+            Effect::SomeDeclined if !self.fees.iter().any(|fee| fee.declined) => {
                 said.push("the fault has declined no fee at all".to_owned());
             }
             Effect::SomeDeferred | Effect::SomeDeclined => {}
@@ -172,13 +173,9 @@ impl Evidence<'_> {
                 said.push(format!("{label}: its rider settles the fee, and hears {settled:?}"));
             }
         }
-        for (ride, told) in self.ledger.rides.iter().enumerate() {
-            let declined = told.fee == Some(PaymentState::Declined);
-            if declined && !self.ledger.debts.iter().any(|debt| debt.ride == ride) {
-                said.push(format!(
-                    "{}: its fee was declined, and nobody owes it",
-                    (self.label)(ride)
-                ));
+        for fee in self.fees.iter().filter(|fee| fee.declined) {
+            if !self.ledger.debts.iter().any(|debt| debt.ride == fee.ride) {
+                said.push(format!("{}: its fee was declined, and nobody owes it", fee.label));
             }
         }
     }

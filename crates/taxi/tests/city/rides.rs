@@ -1,29 +1,15 @@
 //! A city lives on the mesh and checks itself, as the README promises.
 
-use std::process::Stdio;
-
 use rstest::rstest;
-use serde_json::json;
 use testkit::{Backing, Mesh};
-use tokio::process::Command;
 
-use crate::people::{dev, serve};
+use crate::terminal::Terminal;
+use crate::{dev, serve};
 
 async fn city(mesh: &Mesh, scenario: &str) {
-    let files = tempfile::tempdir().expect("a directory");
-    let ready_file = files.path().join("ready.json");
-    let ready = mesh.ready();
-    let ready = json!({ "gateway": ready.gateway, "grpc": ready.grpc, "nats": ready.nats });
-    std::fs::write(&ready_file, ready.to_string()).expect("written");
     let arguments = ["demo", "--assert", "--seed", "7", "--time-scale", "600", "--rides", "12"];
-    let output = Command::new(env!("CARGO_BIN_EXE_taxi"))
-        .args(arguments)
-        .args(["--scenario", scenario, "--ready-file"])
-        .arg(&ready_file)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .expect("runs");
+    let arguments = [&arguments[..], &["--scenario", scenario]].concat();
+    let output = Terminal::at(mesh).taxi(&arguments).output().await.expect("runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{scenario}: {:?}\n{said}", output.status);
     assert!(said.contains("all rides are as they must be"), "{said}");

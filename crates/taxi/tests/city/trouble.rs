@@ -1,74 +1,44 @@
 //! Payment goes wrong on purpose, and a city lives through it: nobody waits, nobody pays twice, and
-//! nothing is left behind. (Who is declined is shown step by step in `dues`.)
+//! nothing is left behind.
 
-use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use rstest::rstest;
-use serde_json::{Value, json};
-use tempfile::TempDir;
-use testkit::{Backing, Mesh, eventually};
+use serde_json::Value;
+use testkit::{Backing, eventually};
 use tokio::process::{Child, Command};
 
-use crate::people::{SOON, dev, serve};
+use crate::terminal::Terminal;
+use crate::{dev, serve};
 
-/// `taxi` for a running mesh.
-struct Terminal {
-    _dir: TempDir,
-    ready_file: PathBuf,
+async fn demo(terminal: &Terminal, scenario: &str) -> Output {
+    // Another city, or a build, may share the machine.
+    let arguments = ["demo", "--assert", "--slack", "10", "--seed", "7", "--time-scale", "600"];
+    let size = ["--rides", "30", "--riders", "12", "--drivers", "8", "-o", "json"];
+    let arguments = [&arguments[..], &size, &["--scenario", scenario]].concat();
+    terminal.taxi(&arguments).output().await.expect("runs")
 }
 
-impl Terminal {
-    fn of(mesh: &Mesh) -> Terminal {
-        let dir = tempfile::tempdir().expect("a directory");
-        let ready_file = dir.path().join("ready.json");
-        let ready = mesh.ready();
-        let ready = json!({
-            "gateway": ready.gateway,
-            "grpc": ready.grpc,
-            "nats": ready.nats,
-            "provider": ready.provider,
-        });
-        std::fs::write(&ready_file, ready.to_string()).expect("written");
-        Terminal { _dir: dir, ready_file }
-    }
-
-    fn taxi(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_taxi"));
-        command.args(arguments).arg("--ready-file").arg(&self.ready_file);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.kill_on_drop(true);
-        command
-    }
-
-    async fn demo(&self, scenario: &str) -> Output {
-        // Other tests keep the machine busy.
-        let arguments = ["demo", "--assert", "--slack", "10", "--seed", "7", "--time-scale", "600"];
-        let size = ["--rides", "30", "--riders", "12", "--drivers", "8", "-o", "json"];
-        let arguments = [&arguments[..], &size, &["--scenario", scenario]].concat();
-        self.taxi(&arguments).output().await.expect("runs")
-    }
-
-    /// The faults that are set.
-    async fn faults(&self) -> Vec<String> {
-        let output = self.taxi(&["fault", "ls", "-o", "json"]).output().await.expect("runs");
-        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
-        let set = rows.iter().filter(|row| !row["value"].is_null());
-        set.map(|row| row["name"].to_string()).collect()
-    }
+/// The faults that are set.
+async fn faults(terminal: &Terminal) -> Vec<String> {
+    let output = terminal.taxi(&["fault", "ls", "-o", "json"]).output().await.expect("runs");
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    let set = rows.iter().filter(|row| !row["value"].is_null());
+    set.map(|row| row["name"].to_string()).collect()
 }
 
 #[rstest]
 #[case::down("payment-down")]
 #[case::slow("payment-slow")]
 #[case::flaky("payment-flaky")]
+#[case::declined("payment-declined")]
 #[case::answer_lost("answer-lost")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_city_lives_through(#[case] scenario: &str) {
     let mesh = dev(Backing::Sqlite).await;
-    let terminal = Terminal::of(&mesh);
-    let output = terminal.demo(scenario).await;
+    let terminal = Terminal::at(&mesh);
+    let output = demo(&terminal, scenario).await;
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{scenario}: {:?}\n{said}", output.status);
     assert!(said.contains("all rides are as they must be"), "{said}");
@@ -83,7 +53,7 @@ async fn a_city_lives_through(#[case] scenario: &str) {
         assert_eq!(breaker["name"], "pay_fee", "{report:#}");
         assert!(breaker["closed_after"].is_number(), "{report:#}");
     }
-    assert_eq!(terminal.faults().await, [""; 0]);
+    assert_eq!(faults(&terminal).await, [""; 0]);
 }
 
 #[rstest]
@@ -95,22 +65,22 @@ async fn who_is_interrupted_leaves_no_fault_behind(
     #[case] code: Option<i32>,
 ) {
     let mesh = dev(Backing::Sqlite).await;
-    let terminal = Terminal::of(&mesh);
+    let terminal = Terminal::at(&mesh);
     let mut demo = terminal
         .taxi(&["demo", "--scenario", "payment-down", "--time-scale", "600"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("runs");
-    eventually(SOON, || async {
-        let faults = terminal.faults().await;
+    eventually(Duration::from_secs(15), || async {
+        let faults = faults(&terminal).await;
         if faults == ["\"payment.down\""] { Ok(()) } else { Err(faults) }
     })
     .await;
     send(signal, &demo).await;
     let ended = tokio::time::timeout(Duration::from_secs(10), demo.wait()).await;
     assert_eq!(ended.expect("at once").expect("it ran").code(), code);
-    assert_eq!(terminal.faults().await, [""; 0]);
+    assert_eq!(faults(&terminal).await, [""; 0]);
 }
 
 async fn send(signal: &str, to: &Child) {
@@ -122,7 +92,7 @@ async fn send(signal: &str, to: &Child) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_goes_wrong_on_purpose_in_production() {
     let mesh = serve().await;
-    let output = Terminal::of(&mesh).demo("payment-down").await;
+    let output = demo(&Terminal::at(&mesh), "payment-down").await;
     assert_eq!(output.status.code(), Some(77));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with("taxi: faults are for development"), "{said}");
