@@ -5,9 +5,11 @@
 //! difference: discovery, a key set, Ed25519 signatures, key rotation.
 //!
 //! ```text
-//! curl -d grant_type=client_credentials -d client_id=C1 -d client_secret=dev -d scope=operator \
+//! curl -u C1:dev -d grant_type=client_credentials -d scope=operator \
 //!      http://127.0.0.1:8088/oauth2/token
 //! ```
+
+mod token;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -16,17 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::extract::rejection::FormRejection;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Form, Json, Router};
+use axum::{Json, Router};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{Jwk, JwkSet, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use kernel::{Clock, Role, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::clock::SystemClock;
@@ -147,7 +146,7 @@ impl Issuer {
         Router::new()
             .route("/.well-known/openid-configuration", get(discovery))
             .route("/jwks.json", get(key_set))
-            .route("/oauth2/token", post(token))
+            .route("/oauth2/token", post(token::grant))
             .with_state(self)
     }
 
@@ -191,7 +190,7 @@ async fn discovery(State(issuer): State<Issuer>) -> Json<serde_json::Value> {
         "issuer": url,
         "jwks_uri": format!("{url}/jwks.json"),
         "token_endpoint": format!("{url}/oauth2/token"),
-        "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": ["token"],
         "subject_types_supported": ["public"],
@@ -204,105 +203,9 @@ async fn key_set(State(issuer): State<Issuer>) -> Json<JwkSet> {
     Json(JwkSet { keys: issuer.keys().iter().map(|key| key.public.clone()).collect() })
 }
 
-#[derive(Deserialize)]
-struct TokenRequest {
-    #[serde(default)]
-    grant_type: String,
-    #[serde(default)]
-    client_id: String,
-    #[serde(default)]
-    client_secret: String,
-    #[serde(default)]
-    scope: String,
-}
-
-async fn token(
-    State(issuer): State<Issuer>,
-    form: Result<Form<TokenRequest>, FormRejection>,
-) -> Response {
-    let no = |status, error, description: &str| {
-        let body = json!({"error": error, "error_description": description});
-        (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
-    };
-    let request = match form {
-        Ok(Form(request)) => request,
-        Err(error) => return no(StatusCode::BAD_REQUEST, "invalid_request", &error.body_text()),
-    };
-    if request.grant_type != "client_credentials" {
-        let description = "grant_type must be client_credentials";
-        return no(StatusCode::BAD_REQUEST, "unsupported_grant_type", description);
-    }
-    if !(1..=255).contains(&request.client_id.len()) || request.client_secret != SECRET {
-        let description = "client_id is the subject you want to be, client_secret is dev";
-        return no(StatusCode::UNAUTHORIZED, "invalid_client", description);
-    }
-    let Some(role) = Role::ALL.into_iter().find(|role| role.as_str() == request.scope) else {
-        let description =
-            format!("scope must be one of {}", Role::ALL.map(Role::as_str).join(", "));
-        return no(StatusCode::BAD_REQUEST, "invalid_scope", &description);
-    };
-    let body = json!({
-        "access_token": issuer.sign(&request.client_id, role),
-        "token_type": "Bearer",
-        "expires_in": LIFETIME.as_secs(),
-        "scope": role.as_str(),
-    });
-    ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-    use axum::http::Request;
-    use http_body_util::BodyExt as _;
-    use tower::ServiceExt as _;
-
     use super::*;
-
-    async fn ask(form: &'static str) -> (u16, serde_json::Value) {
-        let request = Request::post("/oauth2/token")
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(form))
-            .expect("a request");
-        let router = Issuer::new("http://issuer.test", "house").router();
-        let response = router.oneshot(request).await.expect("an answer");
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.expect("a body").to_bytes();
-        (status, serde_json::from_slice(&body).expect("JSON"))
-    }
-
-    #[tokio::test]
-    async fn a_client_with_the_secret_gets_a_token() {
-        let form = "grant_type=client_credentials&client_id=C1&client_secret=dev&scope=operator";
-        let (status, body) = ask(form).await;
-        assert_eq!(status, 200);
-        assert_eq!((&body["token_type"], &body["expires_in"]), (&"Bearer".into(), &3600.into()));
-        assert_eq!(body["access_token"].as_str().expect("a token").split('.').count(), 3);
-    }
-
-    #[tokio::test]
-    async fn everything_else_is_an_oauth_error() {
-        for (form, status, error) in [
-            ("", 400, "unsupported_grant_type"),
-            ("grant_type=password&client_id=C1", 400, "unsupported_grant_type"),
-            ("grant_type=client_credentials&client_id=C1&scope=operator", 401, "invalid_client"),
-            (
-                "grant_type=client_credentials&client_secret=dev&scope=operator",
-                401,
-                "invalid_client",
-            ),
-            ("grant_type=client_credentials&client_id=C1&client_secret=dev", 400, "invalid_scope"),
-            (
-                "grant_type=client_credentials&client_id=C1&client_secret=dev&scope=root",
-                400,
-                "invalid_scope",
-            ),
-            ("grant_type=a&grant_type=b", 400, "invalid_request"),
-        ] {
-            let answer = ask(form).await;
-            assert_eq!((answer.0, &answer.1["error"]), (status, &error.into()), "{form}");
-        }
-    }
 
     #[test]
     fn keys_survive_a_restart_and_a_rotation() {
