@@ -1,27 +1,32 @@
-//! Logs on stderr, and the W3C trace context that ties them together across processes.
+//! Logs on stderr, spans for a collector, and the W3C trace context that ties them together across
+//! processes.
 //!
 //! A trace is followed by a task-local, so that whatever happens on behalf of a request (a call to
 //! a neighbour, an event in the outbox) can ask for [`current_traceparent`] without passing it
-//! along. Logs carry its `trace_id`: the request's span has it as a field, and [`JsonLines`] lifts
-//! the fields of all open spans to the top level of each line.
+//! along. Logs carry its `trace_id`: the request's log span has it as a field, and `JsonLines` lifts
+//! the fields of all open log spans to the top level of each line.
 //!
-//! Nothing is exported yet. An OTLP exporter goes into [`init`], as one more layer of the
-//! subscriber, and takes its parents from [`Trace`].
+//! [`Span`]s are exported when a collector is configured ([`Export`]); the trace goes through all
+//! processes just as well when none is.
+
+mod export;
+mod json;
+mod span;
 
 use std::fmt;
 use std::future::Future;
 use std::io::IsTerminal as _;
 
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Instrument as _, Level, Subscriber};
+use tracing::{Instrument as _, Level};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use self::export::Export;
+use self::json::JsonLines;
+pub use self::span::{Exchange, Rpc, Span};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +39,7 @@ pub enum Format {
     Json,
 }
 
-/// Why logging could not be started.
+/// Why logging, or the export of spans, could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// A filter in the environment is malformed.
@@ -48,6 +53,20 @@ pub enum TelemetryError {
     /// There is a subscriber already.
     #[error("logging was started twice")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
+    /// There is an exporter already.
+    #[error("the export of traces was started twice")]
+    TracedTwice,
+    /// A collector is to be spoken to in a way that we do not know.
+    #[error("{variable} is {protocol}: traces are exported over grpc only")]
+    Protocol {
+        /// The environment variable.
+        variable: &'static str,
+        /// What it says.
+        protocol: String,
+    },
+    /// The environment describes no exporter.
+    #[error("traces cannot be exported: {0}")]
+    Export(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
 /// Libraries that say more than anybody wants to read, even at `debug`.
@@ -85,8 +104,11 @@ pub fn init(format: Format, level: Level) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+/// The header in which a trace goes from process to process.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// One position in a W3C trace: the trace, and our span in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Trace {
     trace_id: u128,
     span_id: u64,
@@ -103,19 +125,23 @@ impl Trace {
         clippy::disallowed_methods,
         reason = "an id for people who read logs; nothing is decided on it"
     )]
-    pub fn start() -> Trace {
+    fn start() -> Trace {
         // Zero is no id; it comes up once in 2^64.
         let (trace_id, span_id) = (rand::random::<u128>().max(1), rand::random::<u64>().max(1));
         Trace { trace_id, span_id, flags: 1 }
     }
 
-    /// A new span in the caller's trace; a trace of its own when the caller has none, or one that
-    /// nobody can read.
-    pub fn follow(traceparent: Option<&str>) -> Trace {
-        match traceparent.and_then(Trace::parse) {
+    /// A new span in this trace, or in one of its own.
+    fn below(parent: Option<Trace>) -> Trace {
+        match parent {
             Some(parent) => Trace { span_id: Trace::start().span_id, ..parent },
             None => Trace::start(),
         }
+    }
+
+    /// Where this task is.
+    fn current() -> Option<Trace> {
+        TRACE.try_with(|trace| *trace).ok()
     }
 
     fn parse(traceparent: &str) -> Option<Trace> {
@@ -136,6 +162,12 @@ impl Trace {
         format!("{:032x}", self.trace_id)
     }
 
+    /// As the value of a [`TRACEPARENT`] header.
+    pub fn header(&self) -> HeaderValue {
+        // Hexadecimal digits, which are always good header values.
+        HeaderValue::try_from(self.to_string()).unwrap_or(HeaderValue::from_static(""))
+    }
+
     /// Runs something as part of this trace.
     pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         TRACE.scope(self, future)
@@ -154,98 +186,38 @@ fn hex(digits: &str, length: usize) -> Option<u128> {
     (lower && digits.len() == length).then(|| u128::from_str_radix(digits, 16).ok()).flatten()
 }
 
+/// Whether spans go anywhere: what only they need is not worth making otherwise.
+pub fn is_exported() -> bool {
+    export::tracer().is_some()
+}
+
 /// The W3C `traceparent` under which this task runs, if it does.
 pub fn current_traceparent() -> Option<String> {
-    TRACE.try_with(Trace::to_string).ok()
+    Trace::current().map(|trace| trace.to_string())
 }
 
-/// Runs something that a message caused as part of the message's trace, in a log span of its own.
-pub async fn in_trace<F: Future>(traceparent: Option<&str>, future: F) -> F::Output {
-    let trace = Trace::follow(traceparent);
-    let span = tracing::info_span!("message", trace_id = trace.id());
-    trace.scope(future.instrument(span)).await
-}
-
-/// One JSON object a line: the event's fields and those of all open spans, side by side.
-struct JsonLines;
-
-impl<S, N> FormatEvent<S, N> for JsonLines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut time = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut time))?;
-        let mut line = Map::new();
-        line.insert("time".to_owned(), time.into());
-        line.insert("level".to_owned(), event.metadata().level().as_str().into());
-        line.insert("target".to_owned(), event.metadata().target().into());
-        // From the outermost span inwards: the closest word on a matter is the last.
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
-            let extensions = span.extensions();
-            let fields = extensions.get::<FormattedFields<N>>().map_or("{}", |it| it.as_str());
-            if let Ok(Value::Object(fields)) = serde_json::from_str(fields) {
-                line.extend(fields);
-            }
+/// Keeps something that will run in a task of its own where this task is, in the trace and in the
+/// log.
+pub fn kept<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let trace = Trace::current();
+    let future = future.in_current_span();
+    async move {
+        match trace {
+            Some(trace) => trace.scope(future).await,
+            None => future.await,
         }
-        event.record(&mut Fields(&mut line));
-        writeln!(writer, "{}", Value::Object(line))
-    }
-}
-
-/// Collects an event's fields.
-struct Fields<'a>(&'a mut Map<String, Value>);
-
-impl Fields<'_> {
-    fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
-    }
-}
-
-impl Visit for Fields<'_> {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value);
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
     fn a_caller_s_trace_is_followed_in_a_new_span() {
-        let trace = Trace::follow(Some(PARENT));
+        let trace = Trace::below(Trace::parse(PARENT));
         assert_eq!(trace.id(), "0af7651916cd43dd8448eb211c80319c");
         assert_ne!(trace.to_string(), PARENT);
         assert_eq!(Trace::parse(&trace.to_string()), Some(trace));
@@ -265,53 +237,16 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
         ] {
             assert_eq!(Trace::parse(malformed), None, "{malformed}");
-            assert_ne!(Trace::follow(Some(malformed)), Trace::follow(Some(malformed)));
         }
     }
 
     #[tokio::test]
-    async fn the_task_knows_its_trace() {
+    async fn the_task_knows_its_trace_and_so_do_those_it_starts() {
         assert_eq!(current_traceparent(), None);
-        let seen = in_trace(Some(PARENT), async { current_traceparent() }).await;
-        assert!(seen.expect("within a trace").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
-    }
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no panic").write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_json_line_has_the_trace_id_of_its_request() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .fmt_fields(JsonFields::new())
-            .event_format(JsonLines)
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            let _request = tracing::info_span!("rpc", trace_id = "abc", attempt = 1).entered();
-            let _work = tracing::info_span!("work", attempt = 2).entered();
-            tracing::warn!(orders = 3, "busy");
+        let trace = Trace::parse(PARENT).expect("well-formed");
+        let seen = trace.scope(async {
+            tokio::spawn(kept(async { current_traceparent() })).await.expect("no panic")
         });
-        let line: Value = serde_json::from_slice(&lines.0.lock().expect("no panic")).expect("JSON");
-        for (key, value) in [
-            ("level", Value::from("WARN")),
-            ("message", "busy".into()),
-            ("trace_id", "abc".into()),
-            ("attempt", 2.into()),
-            ("orders", 3.into()),
-        ] {
-            assert_eq!(line[key], value, "{key}");
-        }
+        assert_eq!(seen.await.as_deref(), Some(PARENT));
     }
 }
