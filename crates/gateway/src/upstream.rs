@@ -1,12 +1,10 @@
 //! Who is behind the door: services by name, and the calls to them.
 //!
-//! A call goes to any replica that can be connected to. When no connection could be made, nobody has
-//! seen the request, and it is sent again, whatever it is. Everything else that breaks on the way is
-//! `UNAVAILABLE` and names the service; a status of ours has a source, a service's own has none.
+//! A call goes to any replica that can be connected to. What breaks on the way is `UNAVAILABLE` and
+//! names the service; a status of ours has a source, a service's own has none.
 
 mod bounded;
 mod raw;
-mod untouched;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -16,23 +14,22 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use kernel::Rejection;
 use platform::client::Balanced;
+use platform::metrics::calls::{Call, Followed, Watcher as _};
 use platform::status::status;
+use platform::telemetry::{Rpc, TRACEPARENT};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, ConnectError, Extensions, Status, Streaming, TimeoutExpired};
+use tonic::{Code, Extensions, Status, Streaming, TimeoutExpired};
 use tower::{BoxError, ServiceExt as _, service_fn};
 
 use self::bounded::Bounded;
 pub(crate) use self::bounded::InTrailers;
 use self::raw::Raw;
-use self::untouched::Untouched;
 use crate::door::Slot;
 
-/// How often a request that found no connection looks for another one.
-const MORE_CONNECTIONS: u32 = 4;
 /// How much a service says is its own business.
 const ANY_SIZE: usize = usize::MAX;
 
@@ -123,31 +120,24 @@ impl Upstream {
     /// Sends a call as it is. Its answer breaks only with a [`Status`].
     pub(crate) async fn send(
         self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         terms: Terms,
     ) -> Result<Response<Body>, Status> {
-        match timeout_at(terms.answer_by, self.connected(request)).await {
-            Err(_) => Err(late()),
-            Ok(Err(error)) => Err(self.unreachable(error)),
-            Ok(Ok(response)) => Ok(response.map(|body| Body::new(Bounded::new(body, terms, self)))),
-        }
-    }
-
-    async fn connected(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        let (parts, body) = request.into_parts();
-        let body = Untouched::new(body);
-        let mut left = MORE_CONNECTIONS;
-        loop {
-            let request = Request::from_parts(parts.clone(), body.handle());
-            match self.channel.clone().oneshot(request).await {
-                Err(error)
-                    if left > 0 && caused_by::<ConnectError>(&*error) && body.is_untouched() =>
-                {
-                    left -= 1;
-                }
-                outcome => return outcome,
+        let call = Call::asked(request.uri().path());
+        let rpc = Rpc::asked(request.uri().path());
+        request.headers_mut().insert(TRACEPARENT, rpc.trace().header());
+        let status = match timeout_at(terms.answer_by, self.channel.clone().oneshot(request)).await
+        {
+            Err(_) => late(),
+            Ok(Err(error)) => self.unreachable(error),
+            Ok(Ok(response)) => {
+                let response = response.map(|body| Bounded::new(body, terms, self));
+                return Ok(Followed::grpc(call.follow(response), rpc).map(Body::new));
             }
-        }
+        };
+        call.ended(status.code());
+        rpc.ended(status.code());
+        Err(status)
     }
 
     /// What it means that a call, or its answer, broke. The status has a source.

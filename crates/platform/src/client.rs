@@ -13,7 +13,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::Full;
 use kernel::Rejection;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
@@ -21,18 +23,19 @@ use tower::retry::RetryLayer;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceBuilder};
 
-use self::answer::{Buffered, Sent};
+use self::answer::Buffered;
 use self::around::Around;
 use self::deadline::{AttemptTimeout, TotalDeadline, until};
 use self::evidence::Gate;
 use self::observe::{Attempt, Observed};
 pub use self::policy::{Backoff, CallPolicy, RetryBudget};
-pub use self::resolve::{Balanced, balanced};
+pub use self::resolve::{Balanced, balanced, balanced_over};
 use self::retry::Retries;
 use crate::auth::ServiceTokens;
 use crate::breaker::Breaker;
 use crate::call::{GRPC_TIMEOUT, write_timeout};
-use crate::telemetry::current_traceparent;
+use crate::telemetry::{TRACEPARENT, current_traceparent};
+use crate::tls::ClientTls;
 
 mod answer;
 mod around;
@@ -40,6 +43,7 @@ mod deadline;
 mod evidence;
 mod observe;
 mod policy;
+mod resent;
 mod resolve;
 mod retry;
 #[cfg(test)]
@@ -52,20 +56,38 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// and connect anew when it does not answer within this time.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
 /// An address that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address such as host:8080 or http://host:8080")]
+#[error("{0:?} is no address such as host:8080 or https://host:8080")]
 pub struct InvalidEndpoint(String);
 
-/// Parses an address, `host:port` or `http://host:port`; for checking a configuration.
+/// Parses an address, `host:port`, `http://host:port` or `https://host:port`, whose certificate has to
+/// be one that web browsers trust.
 pub fn endpoint(address: &str) -> Result<Endpoint, InvalidEndpoint> {
     let invalid = || InvalidEndpoint(address.to_owned());
-    let authority = address.strip_prefix("http://").unwrap_or(address);
+    let (scheme, authority) = address.split_once("://").unwrap_or(("http", address));
     let authority: http::uri::Authority = authority.parse().map_err(|_| invalid())?;
     authority.port_u16().filter(|_| !authority.host().is_empty()).ok_or_else(invalid)?;
-    Endpoint::from_shared(format!("http://{authority}")).map(tuned).map_err(|_| invalid())
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}")).map(tuned);
+    match (scheme, endpoint) {
+        ("http", Ok(endpoint)) => Ok(endpoint),
+        ("https", Ok(endpoint)) => {
+            ClientTls::default().apply(endpoint, authority.host()).map_err(|_| invalid())
+        }
+        _ => Err(invalid()),
+    }
+}
+
+/// Parses the addresses of one neighbour, separated by commas, either all of them with TLS or none;
+/// for checking a configuration.
+pub fn endpoints(addresses: &str) -> Result<Vec<Endpoint>, InvalidEndpoint> {
+    let parsed = addresses.split(',').map(|address| endpoint(address.trim()));
+    let endpoints: Vec<Endpoint> = parsed.collect::<Result<_, _>>()?;
+    let same = |pair: &[Endpoint]| pair[0].uri().scheme() == pair[1].uri().scheme();
+    match endpoints.windows(2).all(same) {
+        true => Ok(endpoints),
+        false => Err(InvalidEndpoint(addresses.to_owned())),
+    }
 }
 
 fn tuned(endpoint: Endpoint) -> Endpoint {
@@ -120,7 +142,8 @@ where
         .filter_async(move |request| authorize(tokens.clone(), request))
         // As late as can be, so that it tells the time that is really left.
         .map_request(propagate)
-        .layer(Around(Sent))
+        .map_request(|request: Request<Bytes>| request.map(|body| Body::new(Full::new(body))))
+        .map_err(Into::into)
         .service(channel)
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use kernel::{Failure, Rejection};
 use tonic::body::Body;
-use tonic::{Code, ConnectError, Status, TimeoutExpired};
+use tonic::{Code, Status, TimeoutExpired};
 use tower::{BoxError, Service, ServiceExt as _};
 
 use super::around::Middleware;
@@ -16,8 +16,6 @@ use crate::status::{Chain, sources, status};
 
 /// The largest answer we take.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// How often a request that found no connection looks for another one.
-const MORE_CONNECTIONS: u32 = 2;
 
 /// Keeps the request's body, so that it can be sent again.
 #[derive(Clone, Copy)]
@@ -36,32 +34,6 @@ where
         let broken = |error: Status| status(Failure::Internal(error.into()));
         let body = body.collect().await.map_err(broken)?.to_bytes();
         inner.oneshot(Request::from_parts(parts, body)).await
-    }
-}
-
-/// Sends the request, and again when no connection could be made for it: nobody has seen it then,
-/// and behind a name there may be another address that answers.
-#[derive(Clone, Copy)]
-pub(super) struct Sent;
-
-impl<S> Middleware<Request<Bytes>, S> for Sent
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = BoxError;
-
-    async fn handle(self, request: Request<Bytes>, inner: S) -> Result<Response<Body>, BoxError> {
-        let mut left = MORE_CONNECTIONS;
-        loop {
-            let request = request.clone().map(|body| Body::new(Full::new(body)));
-            match inner.clone().oneshot(request).await.map_err(Into::into) {
-                Err(error) if left > 0 && caused_by::<ConnectError>(&error) => left -= 1,
-                outcome => return outcome,
-            }
-        }
     }
 }
 

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt as _};
@@ -12,8 +11,8 @@ use tracing::Instrument as _;
 
 use super::around::Middleware;
 use super::retry::PREVIOUS_ATTEMPTS;
-use crate::metrics;
-use crate::telemetry::{Trace, current_traceparent};
+use crate::metrics::calls::{Call, Watcher as _};
+use crate::telemetry::Rpc;
 
 /// Measures the call as its caller sees it, and hands out every status as the answer it is.
 #[derive(Clone, Copy)]
@@ -28,33 +27,15 @@ where
     type Error = Infallible;
 
     async fn handle(self, request: Request<Body>, inner: S) -> Result<Response<Body>, Infallible> {
-        let mut measured = Measured::start(request.uri().path());
-        let trace = Trace::follow(current_traceparent().as_deref());
-        let span = tracing::info_span!("call", rpc.method = measured.method, trace_id = trace.id());
+        let call = Call::asked(request.uri().path());
+        let rpc = Rpc::asked(request.uri().path());
+        let trace = rpc.trace();
+        let span = tracing::info_span!("call", rpc.method = call.method(), trace_id = trace.id());
         let outcome = trace.scope(inner.oneshot(request).instrument(span)).await;
-        measured.code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        call.ended(code);
+        rpc.ended(code);
         Ok(outcome.unwrap_or_else(Status::into_http))
-    }
-}
-
-/// A call that is measured when it ends, be it that its caller hangs up.
-struct Measured {
-    method: String,
-    start: Instant,
-    code: Code,
-}
-
-impl Measured {
-    fn start(path: &str) -> Measured {
-        let method = path.trim_start_matches('/').to_owned();
-        Measured { method, start: Instant::now(), code: Code::Cancelled }
-    }
-}
-
-impl Drop for Measured {
-    fn drop(&mut self) {
-        let method = std::mem::take(&mut self.method);
-        metrics::called(method, self.code, self.start.elapsed());
     }
 }
 
@@ -71,9 +52,10 @@ where
     type Error = Status;
 
     async fn handle(self, request: Request<Bytes>, inner: S) -> Result<Response<Body>, Status> {
-        let trace = Trace::follow(current_traceparent().as_deref());
+        let mut rpc = Rpc::asked(request.uri().path());
         let before = request.headers().get(PREVIOUS_ATTEMPTS).map(HeaderValue::to_str);
-        let before = before.and_then(Result::ok).unwrap_or("0");
+        let before = before.and_then(Result::ok).and_then(|it| it.parse().ok()).unwrap_or(0);
+        rpc.again(before);
         let span = tracing::info_span!("attempt", before);
         let attempt = async {
             let outcome = inner.oneshot(request).await;
@@ -82,6 +64,8 @@ where
             }
             outcome
         };
-        trace.scope(attempt.instrument(span)).await
+        let outcome = rpc.trace().scope(attempt.instrument(span)).await;
+        rpc.ended(outcome.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        outcome
     }
 }

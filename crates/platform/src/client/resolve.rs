@@ -3,7 +3,11 @@
 //!
 //! The name is resolved again and again. New addresses are called from then on, those that are gone
 //! are not; while a resolution fails or finds nothing, the last addresses that were known stay.
-//! Calls go to a random address of those that can be connected to.
+//! Calls go to a random address of those that can be connected to, and again to another one when nobody
+//! has seen them.
+//!
+//! Several names, separated by commas, are one neighbour too: all addresses behind any of them. It is
+//! called by the first.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -12,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::join_all;
 use http::{Request, Response, Uri};
 use tokio::net::lookup_host;
 use tokio::sync::{mpsc, watch};
@@ -23,7 +28,10 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer as _, ServiceExt as _};
 
 use super::around::{Around, Middleware};
-use super::{InvalidEndpoint, endpoint, tuned};
+use super::resent::Resent;
+use super::{InvalidEndpoint, endpoints, tuned};
+use crate::status::Chain;
+use crate::tls::ClientTls;
 
 /// How often a name is resolved,
 const PERIOD: Duration = Duration::from_secs(5);
@@ -39,12 +47,22 @@ const NOBODY: &str = "no address is behind the name";
 /// A channel to all addresses behind a name.
 pub type Balanced = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-/// A channel to all addresses behind a name, `host:port` or `http://host:port`. Nobody has to be up
-/// before anybody else: while there is no address, calls are `UNAVAILABLE` at once.
-pub fn balanced(address: &str) -> Result<Balanced, InvalidEndpoint> {
-    let uri = endpoint(address)?.uri().clone();
-    let name = uri.authority().map(ToString::to_string).unwrap_or_default();
-    Ok(follow(uri, Dns(name), PERIOD))
+/// A channel to all addresses behind a name, `host:port` or `https://host:port`, or behind several,
+/// separated by commas. Nobody has to be up before anybody else: while there is no address, calls are
+/// `UNAVAILABLE` at once.
+pub fn balanced(names: &str) -> Result<Balanced, InvalidEndpoint> {
+    balanced_over(&ClientTls::default(), names)
+}
+
+/// The same, with this TLS for `https://host:port`. Whoever answers has to have a certificate for the
+/// first name. When the TLS changes, so do the connections; calls that have begun go on.
+pub fn balanced_over(tls: &ClientTls, names: &str) -> Result<Balanced, InvalidEndpoint> {
+    let endpoints = endpoints(names)?;
+    let origin = endpoints.first().map(|endpoint| endpoint.uri().clone()).unwrap_or_default();
+    let authority = |endpoint: &Endpoint| endpoint.uri().authority().map(ToString::to_string);
+    let names = Dns(endpoints.iter().filter_map(authority).collect());
+    let tls = (origin.scheme_str() == Some("https")).then(|| tls.clone());
+    Ok(follow(origin, tls, names, PERIOD))
 }
 
 /// Tells the addresses behind a name.
@@ -52,23 +70,36 @@ pub(super) trait Resolve: Send + Sync + 'static {
     fn resolve(&self) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 }
 
-/// The operating system's resolver, for `host:port`.
-struct Dns(String);
+/// The operating system's resolver, for each `host:port`.
+struct Dns(Vec<String>);
 
 impl Resolve for Dns {
+    /// One name that is not resolved does not hide the others.
     async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        Ok(lookup_host(&self.0).await?.collect())
+        let resolved = join_all(self.0.iter().map(lookup_host)).await;
+        let (found, failed): (Vec<_>, Vec<_>) = resolved.into_iter().partition(Result::is_ok);
+        match failed.into_iter().find_map(Result::err).filter(|_| found.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(found.into_iter().flatten().flatten().collect()),
+        }
     }
 }
 
-/// A channel that follows a resolver. `origin` is what the neighbour is called by.
-pub(super) fn follow(origin: Uri, resolver: impl Resolve, period: Duration) -> Balanced {
+/// A channel that follows a resolver. `origin` is what the neighbour is called by, with `tls` if it is
+/// `https`.
+pub(super) fn follow(
+    origin: Uri,
+    tls: Option<ClientTls>,
+    resolver: impl Resolve,
+    period: Duration,
+) -> Balanced {
     let (channel, changes) = Channel::balance_channel(CHANGES);
     let (tell, known) = watch::channel(Known::NotYet);
     tokio::spawn(
-        Follower { origin, changes, tell, present: BTreeSet::new() }.run(resolver, period),
+        Follower { origin, tls, changes, tell, present: BTreeSet::new() }.run(resolver, period),
     );
-    BoxCloneSyncService::new(Around(WithAddress(known)).layer(channel))
+    let channel = Around(WithAddress(known)).layer(channel);
+    BoxCloneSyncService::new(Around(Resent).layer(channel))
 }
 
 /// What is known of the addresses.
@@ -82,6 +113,7 @@ enum Known {
 /// Keeps the channel's addresses those behind the name.
 struct Follower {
     origin: Uri,
+    tls: Option<ClientTls>,
     changes: mpsc::Sender<Change<SocketAddr, Endpoint>>,
     tell: watch::Sender<Known>,
     present: BTreeSet<SocketAddr>,
@@ -107,7 +139,10 @@ impl Follower {
                 }
                 let nothing = self.present.is_empty();
                 self.tell.send_replace(if nothing { Known::None } else { Known::Some });
-                sleep(if nothing { period.min(PERIOD_WITHOUT) } else { period }).await;
+                tokio::select! {
+                    () = sleep(if nothing { period.min(PERIOD_WITHOUT) } else { period }) => {}
+                    () = changed(&mut self.tls) => self.renew().await,
+                }
             }
         };
         tokio::select! {
@@ -131,9 +166,30 @@ impl Follower {
         self.present = found;
     }
 
+    /// Each address once more: its new connection takes the place of the old one.
+    async fn renew(&mut self) {
+        let present = std::mem::take(&mut self.present);
+        self.follow(present).await;
+    }
+
     fn endpoint(&self, address: SocketAddr) -> Option<Endpoint> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-        Some(tuned(endpoint).origin(self.origin.clone()))
+        let scheme = self.origin.scheme_str().unwrap_or("http");
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).ok()?;
+        let endpoint = tuned(endpoint).origin(self.origin.clone());
+        let Some(tls) = &self.tls else { return Some(endpoint) };
+        let secured = tls.apply(endpoint, self.origin.host().unwrap_or_default());
+        if let Err(error) = &secured {
+            tracing::error!(name = %self.origin, error = %Chain(error), "no TLS for a name");
+        }
+        secured.ok()
+    }
+}
+
+/// Waits until connections have to be made anew.
+async fn changed(tls: &mut Option<ClientTls>) {
+    match tls {
+        Some(tls) => tls.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -336,7 +336,7 @@ impl Book {
 
     async fn stack(&self, policy: CallPolicy) -> Unary {
         let origin = http::Uri::from_static("http://kitchen:8090");
-        unary("cook", follow(origin, self.clone(), MS(20)), tokens().await, policy)
+        unary("cook", follow(origin, None, self.clone(), MS(20)), tokens().await, policy)
     }
 }
 
@@ -409,6 +409,28 @@ async fn a_name_that_is_none_is_unavailable() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_none_does_not_hide_the_others() {
+    let house = House::open(|_| Answer::Served);
+    let names = format!("nowhere.invalid:1, {}", house.address);
+    let stack = unary("cook", balanced(&names).expect("well-formed"), tokens().await, policy());
+    assert_eq!(ask(&stack).await.expect("an answer"), "served");
+    assert!(balanced("kitchen:8090,nowhere").is_err());
+}
+
+#[tokio::test]
+async fn a_connection_that_says_goodbye_costs_no_call() {
+    let house = House::open(|_| Answer::Served);
+    let stack = house.stack(CallPolicy::once(LONG)).await;
+    let guests = (0..16).map(async |_| {
+        for _ in 0..100 {
+            assert_eq!(ask(&stack).await.expect("an answer"), "served");
+        }
+    });
+    join_all(guests).await;
+    assert_eq!(house.count(), 1600, "each once");
+}
+
+#[tokio::test]
 async fn a_neighbour_that_dies_under_a_call_is_unavailable() {
     let house = House::open(|_| Answer::Nothing);
     let stack = house.stack(CallPolicy::once(LONG)).await;
@@ -424,10 +446,14 @@ fn an_address_is_a_host_and_a_port() {
         ("kitchen:8090", "http://kitchen:8090/"),
         ("http://127.0.0.1:8090", "http://127.0.0.1:8090/"),
         ("[::1]:8090", "http://[::1]:8090/"),
+        ("https://kitchen:8090", "https://kitchen:8090/"),
+        ("https://[::1]:8090", "https://[::1]:8090/"),
     ] {
         assert_eq!(endpoint(address).expect(address).uri(), uri);
     }
-    for address in ["", "kitchen", ":8090", "https://kitchen:8090", "kitchen:port", "a b:1"] {
+    for address in ["", "kitchen", ":8090", "ftp://kitchen:8090", "kitchen:port", "a b:1"] {
         assert!(endpoint(address).is_err(), "{address}");
     }
+    assert_eq!(endpoints("https://kitchen:1, https://cellar:2").expect("two").len(), 2);
+    assert!(endpoints("https://kitchen:1,cellar:2").is_err(), "half of it without TLS");
 }

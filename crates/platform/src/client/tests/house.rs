@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -27,6 +28,9 @@ use super::tokens;
 use crate::client::{CallPolicy, Unary, balanced, unary};
 
 pub(super) type Codec = ProstCodec<String, String>;
+
+/// It says goodbye again and again, as servers do that are deployed.
+const CONNECTION_AGE: Duration = Duration::from_millis(20);
 
 /// What a server does with a call.
 #[derive(Clone)]
@@ -116,6 +120,7 @@ impl House {
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("a listener");
             Server::builder()
+                .max_connection_age(CONNECTION_AGE)
                 .add_service(service)
                 .serve_with_incoming(TcpIncoming::from(listener))
                 .await
