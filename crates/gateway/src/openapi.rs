@@ -13,11 +13,13 @@
 //! | `schema` | messages and enums, as the transcoder writes them |
 //! | `errors` | what can go wrong, by HTTP status, with the reasons that a comment names |
 //! | `comment` | what people read |
+//! | `example` | what people try it with |
 //!
 //! The same descriptors give the same document, byte for byte.
 
 mod comment;
 mod errors;
+mod example;
 mod operation;
 mod path;
 mod query;

@@ -8,6 +8,7 @@ use prost_reflect::{FieldDescriptor, Kind};
 use serde_json::{Map, Value, json};
 
 use super::comment::Comment;
+use super::example;
 use super::path::Path;
 use super::schema::{Behaviors, Schemas};
 use super::{METHODS, errors, query, service_name};
@@ -80,18 +81,24 @@ impl<'t> Operations<'t> {
     }
 
     fn body(&mut self, route: &Route, id: &str) -> Option<Value> {
-        let (schema, required) = match &route.body {
+        let (schema, required, example) = match &route.body {
             Body::None => return None,
             Body::All => self.request(route, id),
-            Body::Field(field) => (self.schemas.property(field), Behaviors::of(field).required()),
+            Body::Field(field) => (
+                self.schemas.property(field),
+                Behaviors::of(field).required(),
+                example::of_body(field),
+            ),
         };
-        Some(
-            json!({ "required": required, "content": { "application/json": { "schema": schema } } }),
-        )
+        let mut json = json!({ "schema": schema });
+        if let Some(example) = example {
+            json["example"] = example;
+        }
+        Some(json!({ "required": required, "content": { "application/json": json } }))
     }
 
-    /// The whole request but for what the path says, and whether it must be there at all.
-    fn request(&mut self, route: &Route, id: &str) -> (Value, bool) {
+    /// The whole request but for what the path says, whether it must be there at all, and an example.
+    fn request(&mut self, route: &Route, id: &str) -> (Value, bool, Option<Value>) {
         let plain = route.variables.iter().filter(|target| target.len() == 1);
         let in_path: BTreeSet<String> = plain.map(|target| target[0].name().to_owned()).collect();
         let input = route.input();
@@ -99,11 +106,12 @@ impl<'t> Operations<'t> {
             Behaviors::of(field).required() && !in_path.contains(field.name())
         };
         let required = input.fields().any(|field| needed(&field));
+        let example = example::of_message(&input, &in_path);
         if in_path.is_empty() {
-            return (self.schemas.message(&input), required);
+            return (self.schemas.message(&input), required, example);
         }
         let schema = self.schemas.object(&input, &in_path);
-        (self.schemas.add(&format!("{id}.Body"), schema), required)
+        (self.schemas.add(&format!("{id}.Body"), schema), required, example)
     }
 
     fn answer(&mut self, route: &Route) -> Value {
@@ -155,9 +163,10 @@ impl<'t> Operations<'t> {
                 "LastEventId": header(
                     "Last-Event-ID",
                     "Carries the stream on after the event with this `id`, where `resumeToken` is \
-                     not set. An `EventSource` sends it on its own.",
+                     not set. What reads server-sent events sends it on its own.",
                     json!({ "type": "string" }),
                 ),
+                "GrpcTimeout": lasting(),
             },
         })
     }
@@ -165,6 +174,19 @@ impl<'t> Operations<'t> {
 
 fn header(name: &str, description: &str, schema: Value) -> Value {
     json!({ "name": name, "in": "header", "description": description, "schema": schema })
+}
+
+/// How a client that reads an answer only when it has ended gets one of a stream.
+fn lasting() -> Value {
+    let description = "How long the stream may last: hours (`H`), minutes (`M`), seconds (`S`) or \
+                       milliseconds (`m`). Without it, for as long as there can be more to say.";
+    let mut lasting = header(
+        "Grpc-Timeout",
+        description,
+        json!({ "type": "string", "pattern": "^[0-9]{1,8}[HMSmun]$" }),
+    );
+    lasting["example"] = "5S".into();
+    lasting
 }
 
 /// Whether a route changes something, as HTTP sees it.
@@ -175,7 +197,7 @@ fn is_command(route: &Route) -> bool {
 }
 
 /// The headers of which the comments of the rpc or of its request's fields speak, and what carries a
-/// stream on.
+/// stream on and ends it.
 fn headers(route: &Route, comment: &Comment) -> Vec<Value> {
     let input = route.input();
     let spoken_of = |name: &str| {
@@ -187,7 +209,8 @@ fn headers(route: &Route, comment: &Comment) -> Vec<Value> {
     let resumed = route.rpc.is_server_streaming()
         && token.is_some_and(|token| token.kind() == Kind::String && !token.is_list());
     let named = HEADERS.into_iter().filter(|(name, _)| spoken_of(name)).map(|(_, name)| name);
-    let names = named.chain(resumed.then_some("LastEventId"));
+    let ends = route.rpc.is_server_streaming().then_some("GrpcTimeout");
+    let names = named.chain(resumed.then_some("LastEventId")).chain(ends);
     names.map(|name| json!({ "$ref": format!("#/components/parameters/{name}") })).collect()
 }
 

@@ -11,6 +11,7 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, Value as Field};
 use serde_json::{Value, json};
 
 use super::comment::Comment;
+use super::example;
 use super::schema::Schemas;
 use crate::routes::Route;
 use crate::template::{Segment, Variable};
@@ -60,13 +61,21 @@ impl Path {
             ),
             None => (json!({ "type": "string" }), "Anything: the rpc does not read it.".to_owned()),
         };
-        json!({
+        let mut parameter = json!({
             "name": name,
             "in": "path",
             "required": true,
             "description": description,
             "schema": schema,
-        })
+        });
+        let example = found.and_then(|(variable, field)| {
+            let nth = at.checked_sub(variable.segments.start)?;
+            example::segment(field, nth, variable.segments.len())
+        });
+        if let Some(example) = example {
+            parameter["example"] = example;
+        }
+        parameter
     }
 
     /// The field's comment, and how its value comes about where that is not plain.

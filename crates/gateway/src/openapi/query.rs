@@ -4,6 +4,7 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, json};
 
 use super::comment::Comment;
+use super::example;
 use super::schema::{Behaviors, Schemas};
 use crate::fields;
 use crate::routes::{Route, Target};
@@ -88,8 +89,8 @@ fn head(target: &Target, field: &FieldDescriptor) -> Value {
         "required": required,
         "description": description.trim(),
     });
-    if let Some(example) = comment.example() {
-        head["example"] = example.into();
+    if let Some(example) = example::of_field(field) {
+        head["example"] = example;
     }
     if field.field_descriptor_proto().options.as_ref().is_some_and(|options| options.deprecated()) {
         head["deprecated"] = true.into();

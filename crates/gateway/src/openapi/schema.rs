@@ -13,6 +13,7 @@ use prost_reflect::{
 use serde_json::{Map, Value, json};
 
 use super::comment::Comment;
+use super::example;
 use crate::routes::{Body, RouteTable};
 use crate::wkt::{self, Form};
 
@@ -145,7 +146,7 @@ impl Schemas {
         if !description.is_empty() {
             property["description"] = description.into();
         }
-        if let Some(example) = comment.example() {
+        if let Some(example) = example::of_field(field) {
             property["examples"] = json!([example]);
         }
         if behaviors.output_only() {
