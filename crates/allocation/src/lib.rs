@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use platform::config::duration;
 use platform::context::Context;
+use platform::metrics::Figure;
 use platform::server::Routes;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,7 @@ pub mod domain;
 pub mod dues;
 mod entity;
 mod events;
+mod figures;
 mod grpc;
 pub mod migration;
 mod policies;
@@ -76,6 +78,11 @@ impl Config {
         let debtors = if self.refuse_outstanding { Debtors::Refused } else { Debtors::Served };
         Terms { expire_after: self.expire_after, debtors }
     }
+}
+
+/// What stands in its tables, for whoever collects metrics.
+pub fn figures() -> Vec<Figure> {
+    figures::figures()
 }
 
 /// Starts the context's relay, policies and timer; answers what it serves.

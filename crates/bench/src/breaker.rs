@@ -13,7 +13,6 @@ mod gauge;
 mod house;
 mod load;
 mod mesh;
-mod offer;
 mod report;
 mod stack;
 

@@ -5,6 +5,7 @@
 //! cargo run --release -p bench -- catchup [--rounds 5] [--events 100000] [--requests 20000]
 //! cargo run --release -p bench -- freshness [--rate 100] [--seconds 30]
 //! cargo run --release -p bench -- breaker [--only stack|mesh] [--rounds 5]
+//! cargo run --release -p bench -- gateway [--rounds 5] [--seconds 4] [--callers 16] [--rate 200]
 //! ```
 //!
 //! Figures of one machine mean nothing on another, so whatever can be is a ratio to something that
@@ -13,7 +14,8 @@
 //! * [`ride`]: requests beside [`pgbench`], whole rides, memory, and how soon a context is ready;
 //! * [`catchup`]: consumers that were away, beside one that only fetches;
 //! * [`freshness`]: how soon an event is in the stream and in the dashboard;
-//! * [`breaker`]: what payment in trouble costs its callers and those who do not even call it.
+//! * [`breaker`]: what payment in trouble costs its callers and those who do not even call it;
+//! * [`gateway`]: what the gateway costs its callers, by REST, gRPC and gRPC-Web.
 //!
 //! All of them happen in a [`city`]: a mesh with a `taxi serve` process for each context, on a
 //! Postgres that really waits for its disk. [`stream`] and [`tables`] look behind its doors.
@@ -23,6 +25,8 @@ mod breaker;
 mod catchup;
 mod city;
 mod freshness;
+mod gateway;
+mod offer;
 mod pgbench;
 mod process;
 mod ride;
@@ -53,6 +57,8 @@ enum Command {
     Freshness(freshness::Options),
     /// Payment fails, hangs and comes back: the client stack alone, and the whole mesh.
     Breaker(breaker::Options),
+    /// The gateway in front of the mesh, and in front of nothing but an echo.
+    Gateway(gateway::Options),
 }
 
 #[tokio::main]
@@ -62,6 +68,7 @@ async fn main() -> ExitCode {
         Command::Catchup(options) => catchup::run(&options).await,
         Command::Freshness(options) => freshness::run(&options).await,
         Command::Breaker(options) => breaker::run(&options).await,
+        Command::Gateway(options) => gateway::run(&options).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

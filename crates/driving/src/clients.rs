@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kernel::Rejection;
 use platform::auth::ServiceTokens;
-use platform::client::{CallPolicy, InvalidEndpoint, Unary, balanced, unary};
+use platform::client::{Balanced, CallPolicy, Unary, unary};
 use proto::payment::v1::payment::State;
 use proto::payment::v1::payment_service_client::PaymentServiceClient;
 use proto::payment::v1::{PayFeeRequest, Payment};
@@ -20,15 +20,10 @@ pub struct PaymentClient {
 }
 
 impl PaymentClient {
-    /// A client of the payment service at `host:port`, called in our own name. It connects when it
-    /// is first used.
-    pub fn new(
-        endpoint: &str,
-        tokens: ServiceTokens,
-        pay_fee: CallPolicy,
-    ) -> Result<PaymentClient, InvalidEndpoint> {
-        let stack = unary("pay_fee", balanced(endpoint)?, tokens, pay_fee);
-        Ok(PaymentClient { client: PaymentServiceClient::new(stack) })
+    /// A client of the payment service, called in our own name.
+    pub fn new(payment: Balanced, tokens: ServiceTokens, pay_fee: CallPolicy) -> PaymentClient {
+        let stack = unary("pay_fee", payment, tokens, pay_fee);
+        PaymentClient { client: PaymentServiceClient::new(stack) }
     }
 }
 
@@ -75,6 +70,7 @@ fn charge(payment: &Payment) -> Result<Charge, Rejection> {
 mod tests {
     use super::*;
     use kernel::{PaymentId, Uuid};
+    use platform::client::balanced;
 
     #[test]
     fn what_is_not_decided_is_deferred() {
@@ -99,7 +95,8 @@ mod tests {
     async fn a_neighbour_that_cannot_be_reached_is_no_error() {
         let nobody = ServiceTokens::new("http://127.0.0.1:1", "driving", "");
         let policy = CallPolicy::once(Duration::from_millis(500));
-        let payments = PaymentClient::new("127.0.0.1:1", nobody, policy).expect("an address");
+        let payment = balanced("127.0.0.1:1").expect("an address");
+        let payments = PaymentClient::new(payment, nobody, policy);
         let fee = crate::tests::fee();
         let charge = payments.charge(&fee, Duration::from_millis(500)).await;
         assert_eq!(charge, Charge::Deferred(None));

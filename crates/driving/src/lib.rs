@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use kernel::Money;
 use platform::context::Context;
+use platform::metrics::Figure;
 use platform::server::Routes;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,7 @@ pub mod domain;
 mod entity;
 mod events;
 pub mod fare;
+mod figures;
 mod grpc;
 pub mod migration;
 pub mod near;
@@ -81,6 +83,11 @@ impl FareConfig {
             policy_version: self.policy_version.clone(),
         }
     }
+}
+
+/// What stands in its tables, for whoever collects metrics.
+pub fn figures() -> Vec<Figure> {
+    figures::figures()
 }
 
 /// Starts the context's relay and policies; answers what it serves.

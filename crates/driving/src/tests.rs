@@ -1,5 +1,6 @@
 //! The context through its front door, on SQLite and on Postgres, with a till in place of payment.
 
+mod contract;
 mod house;
 
 use std::time::Duration;

@@ -16,6 +16,7 @@
 //! | which methods there are | `methods`: those with a `google.api.http` rule |
 //! | who calls | `identity`: a bearer token, verified here and again by the service |
 //! | how much | `limits`: by address and by principal, streams, everything together |
+//! | what it looks like from outside | `measure` |
 //! | REST | `rest` |
 //! | gRPC and gRPC-Web | `grpc` |
 //! | reflection and health | `own`: answered here, without a token |
@@ -28,6 +29,7 @@ mod health;
 mod identity;
 mod layers;
 mod limits;
+mod measure;
 mod methods;
 mod own;
 mod patient;
@@ -113,6 +115,7 @@ impl Gateway {
         config: GatewayConfig,
         server: ServerConfig,
     ) -> Result<Gateway, GatewayError> {
+        measure::door_opens();
         let origins = layers::origins(&config.cors_origins)?;
         let methods = Methods::new(&routes, &upstreams, &config.open_methods)?;
         let serving = watch::Sender::new(true);
@@ -149,8 +152,10 @@ impl Gateway {
             .layer(layers::cors(door.origins.clone()))
             // From here on inwards gRPC-Web is gRPC.
             .layer(from_fn(layers::web))
+            // Before everything that answers.
+            .layer(from_fn(measure::measure))
             // Before everything that logs or refuses.
-            .layer(from_fn(layers::trace))
+            .layer(from_fn_with_state(door.clone(), layers::trace))
             // A defect costs one request, and tells its caller nothing.
             .layer(from_fn_with_state(door.clone(), layers::no_panic))
             // Nobody is believed to be a proxy who is none.

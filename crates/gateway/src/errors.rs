@@ -28,6 +28,8 @@ static RPC: LazyLock<DescriptorPool> =
 /// An error as it goes to an HTTP client.
 #[derive(Debug)]
 pub struct ErrorResponse {
+    /// What gRPC calls it.
+    pub code: Code,
     /// The status.
     pub status: StatusCode,
     /// The headers, `Content-Type` among them.
@@ -56,6 +58,7 @@ pub fn error(status: &Status, pool: &DescriptorPool) -> ErrorResponse {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     ErrorResponse {
+        code: status.code(),
         status: StatusCode::from_u16(http_status_of(status.code()))
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         headers,

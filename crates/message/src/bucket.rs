@@ -46,18 +46,25 @@ impl Bucket {
     }
 
     /// Stores a value under a key that has none. One that is there already stays as it is.
-    pub(crate) async fn create(&self, key: String, value: Bytes) -> Result<(), Failure> {
-        self.first(key, value).await.map(drop)
+    /// Answers whether this one is stored by now, not an earlier one.
+    pub(crate) async fn create(&self, key: String, value: Bytes) -> Result<bool, Failure> {
+        self.stored(key, value).await.map(|(_, new)| new)
     }
 
     /// Stores a value under a key that has none, and answers with what is there by then: this one,
     /// or the first.
     pub(crate) async fn first(&self, key: String, value: Bytes) -> Result<Bytes, Failure> {
+        self.stored(key, value).await.map(|(first, _)| first)
+    }
+
+    /// The first value, and whether it is this one.
+    async fn stored(&self, key: String, value: Bytes) -> Result<(Bytes, bool), Failure> {
         let stored = self.with(|store| async move {
             match store.create(&key, value.clone()).await {
-                Ok(_) => Ok(value),
+                Ok(_) => Ok((value, true)),
                 Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
-                    store.get(&key).await?.ok_or_else(|| "is there, and cannot be read yet".into())
+                    let first = store.get(&key).await?;
+                    Ok((first.ok_or("is there, and cannot be read yet")?, false))
                 }
                 Err(error) => Err(error.into()),
             }

@@ -16,13 +16,22 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use kernel::{CustomerId, Failure, Page, PageRequest, Uuid};
 use platform::broker::BrokerError;
+use platform::metrics::Counter;
 use prost::Message as _;
 use proto::message::v1::Message;
+use proto::message::v1::message::Template;
 
 use crate::bucket::Bucket;
 
 /// How long the broker keeps a list's cursor that nobody reads any more.
 const CURSOR_LIFE: Duration = Duration::from_secs(5);
+
+static SENT: Counter = Counter::new("taxi.messages.sent", "{message}", "Messages to customers");
+
+/// A template, as a label has it.
+fn word(template: Template) -> &'static str {
+    template.as_str_name().trim_start_matches("TEMPLATE_")
+}
 
 /// A message with its place in the bucket, from which a watch can go on.
 pub(crate) type Revised = (u64, Message);
@@ -36,6 +45,9 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// The inbox in this bucket.
     pub(crate) fn new(bucket: Bucket) -> Inbox {
+        for template in (0..).map_while(|number| Template::try_from(number).ok()).skip(1) {
+            SENT.add(0, [("template", word(template))]);
+        }
         Inbox { bucket: Arc::new(bucket) }
     }
 
@@ -47,7 +59,10 @@ impl Inbox {
         message: &Message,
     ) -> Result<(), Failure> {
         let key = format!("{}.{id}", token(customer));
-        self.bucket.create(key, message.encode_to_vec().into()).await
+        if self.bucket.create(key, message.encode_to_vec().into()).await? {
+            SENT.add(1, [("template", word(message.template()))]);
+        }
+        Ok(())
     }
 
     /// The message with this id: among this customer's, or among all.

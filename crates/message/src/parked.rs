@@ -49,7 +49,7 @@ impl ParkedEvents {
 
     /// Puts an event aside; once is enough.
     pub(crate) async fn insert(&self, parked: &Model) -> Result<(), Failure> {
-        self.0.create(parked.event.to_string(), write(parked)?).await
+        self.0.create(parked.event.to_string(), write(parked)?).await.map(drop)
     }
 
     /// The events to be tried again. One that cannot be read back stays parked for that reason.

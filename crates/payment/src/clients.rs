@@ -23,14 +23,20 @@ mod tests;
 use std::time::Duration;
 
 use platform::breaker::{Breaker, BreakerConfig};
+use platform::telemetry::Exchange;
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::measure::Asked;
 use crate::ports::{Charge, Provider, Refund, RefundVerdict, Verdict};
 
 const CURRENCY: &str = "KRW";
+/// Where the provider is asked, as traces have it.
+const CHARGES: &str = "/v1/charges";
+const CHARGE: &str = "/v1/charges/{key}";
+const REFUNDS: &str = "/v1/charges/{charge}/refunds";
 /// Silence for less than this is not held against the provider: we were in a hurry.
 const FAIR_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -64,9 +70,10 @@ impl HttpProvider {
         &self,
         request: RequestBuilder,
         patience: Duration,
+        span: impl FnOnce() -> Exchange,
     ) -> Result<T, Trouble> {
         let permit = self.breaker.admit().map_err(|_open| Trouble::Open)?;
-        let answer = exchange(request.timeout(patience)).await;
+        let answer = exchange(request.timeout(patience), span()).await;
         match &answer {
             Err(trouble) if trouble.is_silence() && patience < FAIR_PATIENCE => drop(permit),
             Err(trouble) if trouble.is_the_providers() => permit.failed(),
@@ -84,12 +91,14 @@ impl HttpProvider {
         };
         let request =
             self.http.post(&self.charges).header("Idempotency-Key", charge.key.to_string());
-        self.ask::<ChargeAnswer>(request.json(&wish), patience).await?.verdict(charge)
+        let span = || Exchange::asked(&Method::POST, CHARGES);
+        self.ask::<ChargeAnswer>(request.json(&wish), patience, span).await?.verdict(charge)
     }
 
     async fn get_charge(&self, charge: &Charge, patience: Duration) -> Result<Verdict, Trouble> {
         let request = self.http.get(format!("{}/{}", self.charges, charge.key));
-        self.ask::<ChargeAnswer>(request, patience).await?.verdict(charge)
+        let span = || Exchange::asked(&Method::GET, CHARGE);
+        self.ask::<ChargeAnswer>(request, patience, span).await?.verdict(charge)
     }
 
     async fn post_refund(&self, refund: &Refund, patience: Duration) -> Result<(), Trouble> {
@@ -98,35 +107,49 @@ impl HttpProvider {
             .http
             .post(format!("{}/{}/refunds", self.charges, refund.charge))
             .header("Idempotency-Key", refund.key.to_string());
-        self.ask::<RefundAnswer>(request.json(&wish), patience).await?.require(refund)
+        let span = || Exchange::asked(&Method::POST, REFUNDS);
+        self.ask::<RefundAnswer>(request.json(&wish), patience, span).await?.require(refund)
     }
 }
 
 #[async_trait::async_trait]
 impl Provider for HttpProvider {
     async fn charge(&self, charge: &Charge, patience: Duration) -> Verdict {
-        self.post_charge(charge, patience).await.unwrap_or_else(|trouble| {
+        let asked = Asked::now("charge");
+        let answer = self.post_charge(charge, patience).await;
+        let heard = was_asked(&answer);
+        let verdict = answer.unwrap_or_else(|trouble| {
             trouble.log("charge", &charge.key);
             match trouble.has_done_nothing() {
                 true => Verdict::NotCharged,
                 false => Verdict::Unknown,
             }
-        })
+        });
+        heard.then(|| asked.charged(&verdict));
+        verdict
     }
 
     async fn look_up(&self, charge: &Charge, patience: Duration) -> Verdict {
-        match self.get_charge(charge, patience).await {
+        let asked = Asked::now("look_up");
+        let answer = self.get_charge(charge, patience).await;
+        let heard = was_asked(&answer);
+        let verdict = match answer {
             Ok(verdict) => verdict,
             Err(Trouble::Status(StatusCode::NOT_FOUND, Some(_))) => Verdict::NotCharged,
             Err(trouble) => {
                 trouble.log("look-up", &charge.key);
                 Verdict::Unknown
             }
-        }
+        };
+        heard.then(|| asked.charged(&verdict));
+        verdict
     }
 
     async fn refund(&self, refund: &Refund, patience: Duration) -> RefundVerdict {
-        match self.post_refund(refund, patience).await {
+        let asked = Asked::now("refund");
+        let answer = self.post_refund(refund, patience).await;
+        let heard = was_asked(&answer);
+        let verdict = match answer {
             Ok(()) => RefundVerdict::Refunded,
             // In the provider's own words: a refusal without may be that of somebody on the way, and
             // an earlier request may have been heard.
@@ -138,14 +161,27 @@ impl Provider for HttpProvider {
                 trouble.log("refund", &refund.key);
                 RefundVerdict::Unknown
             }
-        }
+        };
+        heard.then(|| asked.refunded(&verdict));
+        verdict
     }
 }
 
+/// Whether the provider was asked at all.
+fn was_asked<T>(answer: &Result<T, Trouble>) -> bool {
+    !matches!(answer, Err(Trouble::Open))
+}
+
 /// One request and its whole answer.
-async fn exchange<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Trouble> {
-    let response = request.send().await?;
+async fn exchange<T: DeserializeOwned>(
+    request: RequestBuilder,
+    mut span: Exchange,
+) -> Result<T, Trouble> {
+    let response = request.send().await.inspect_err(|error| {
+        span.broke(if error.is_timeout() { "timeout" } else { "connection" });
+    })?;
     let status = response.status();
+    span.answered(status);
     let body = response.bytes().await?;
     match status.is_success() {
         true => Ok(serde_json::from_slice(&body)?),

@@ -19,6 +19,7 @@ use wire::payment_service_server::{PaymentService, PaymentServiceServer};
 
 use crate::app::{Outcome, Payments, RefundRequest};
 use crate::domain::{Fee, Filter, Payment, State};
+use crate::measure;
 
 const ACCESS: Access = Access(&[
     ("PayFee", &[Role::Service]),
@@ -55,7 +56,7 @@ impl PaymentService for Grpc {
         let fee = parse_fee(&body).map_err(status)?;
         let (payments, until) = (self.payments.clone(), until(&call));
         let work = async move { payments.pay(&cause, fee, until).await };
-        to_its_end(call.trace, work).await
+        to_its_end(work).await
     }
 
     async fn get_payment(
@@ -96,7 +97,7 @@ impl PaymentService for Grpc {
         let id = body.name.parse::<PaymentId>().map_err(status)?;
         let (payments, until) = (self.payments.clone(), until(&call));
         let work = async move { payments.settle(&cause, id, etag(body.etag), until).await };
-        to_its_end(call.trace, work).await
+        to_its_end(work).await
     }
 
     async fn refund_payment(
@@ -111,7 +112,7 @@ impl PaymentService for Grpc {
         let refund = parse_refund(body).map_err(status)?;
         let (payments, until) = (self.payments.clone(), until(&call));
         let work = async move { payments.refund(&cause, refund, until).await };
-        to_its_end(call.trace, work).await
+        to_its_end(work).await
     }
 }
 
@@ -123,12 +124,11 @@ fn until(call: &Call) -> Option<Instant> {
 /// What has begun comes to its end, also when the caller hangs up: a payment left in flight would
 /// have to wait for its claim to run out.
 async fn to_its_end(
-    trace: Option<String>,
     work: impl Future<Output = Outcome> + Send + 'static,
 ) -> Result<Response<wire::Payment>, Status> {
-    let work = async move { telemetry::in_trace(trace.as_deref(), work).await };
-    let done = tokio::spawn(work).await;
+    let done = tokio::spawn(telemetry::kept(work)).await;
     let outcome = done.unwrap_or_else(|error| Err(Failure::Internal(error.into())));
+    measure::answered(&outcome);
     outcome.map(answer).map_err(status)
 }
 

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use platform::config::duration;
 use platform::context::Context;
+use platform::metrics::Figure;
 use platform::server::Routes;
 use platform::webhooks::{self, Secret};
 use serde::{Deserialize, Serialize};
@@ -40,8 +41,10 @@ pub mod clients;
 pub mod domain;
 mod entity;
 mod events;
+mod figures;
 mod grpc;
 pub mod ledger;
+mod measure;
 pub mod migration;
 mod policies;
 pub mod ports;
@@ -138,8 +141,14 @@ impl Config {
 /// How often payments that are due are looked for.
 const RECONCILER_PERIOD: Duration = Duration::from_millis(500);
 
+/// What stands in its tables, for whoever collects metrics.
+pub fn figures() -> Vec<Figure> {
+    figures::figures()
+}
+
 /// Starts the context's relay, policies and reconciler; answers what it serves.
 pub fn start(cx: &Context, config: Config) -> Routes {
+    measure::start();
     let provider = Box::new(clients::HttpProvider::new(&config.provider_url));
     let webhook_secret = config.webhook_secret.clone();
     let (store, clock) = (cx.store(), cx.clock.clone());

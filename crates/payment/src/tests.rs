@@ -1,6 +1,7 @@
 //! Fees through the front door, on SQLite and on Postgres, with a provider that has its moods.
 
 mod admission;
+mod contract;
 mod house;
 mod ledger;
 mod reconciler;

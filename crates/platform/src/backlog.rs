@@ -1,5 +1,6 @@
 //! What contexts have still to do, measured when somebody collects metrics: what lies in the
-//! outbox, what is parked, how old a view is, what the broker holds for a consumer.
+//! outbox, what is parked, how old a view is, what the broker holds for a consumer, and the figures
+//! of its own.
 //!
 //! A few cheap questions, to the context's own database and to the broker, all at the same time and
 //! each with a deadline. What does not answer has no value until it does: no number is better than
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 use crate::broker::{Broker, BrokerError};
 use crate::consumer::Part;
 use crate::db::Db;
-use crate::metrics::{self, Measure, Reading};
+use crate::metrics::{self, Figure, Measure, Reading, age};
 use crate::outbox::chain;
 
 /// How long an answer may take.
@@ -46,6 +47,8 @@ pub struct Source {
     pub broker: Broker,
     /// The bucket of its parked events, if they are not in its database.
     pub parked: Option<String>,
+    /// What else stands in its tables.
+    pub figures: Vec<Figure>,
 }
 
 /// All contexts of a process. Clones share them.
@@ -82,13 +85,14 @@ impl Backlogs {
 
 impl Source {
     async fn measure(&self, now: Timestamp) {
-        let (outbox, parked, views, consumer) = tokio::join!(
+        let (outbox, parked, views, consumer, figures) = tokio::join!(
             self.patiently("outbox", self.outbox(now)),
             self.patiently("parked events", self.parked()),
             self.patiently("views", self.views(now)),
             self.patiently("consumer", self.consumer()),
+            self.patiently("figures", self.figures(now)),
         );
-        metrics::measured(self.context, [outbox, parked, views, consumer].concat());
+        metrics::measured(self.context, [outbox, parked, views, consumer, figures].concat());
     }
 
     /// What was found out in time, or nothing.
@@ -117,8 +121,8 @@ impl Source {
         let age = oldest.map_or(0.0, |oldest| age(now, oldest));
         let label = || vec![KeyValue::new("context", self.context)];
         Ok(vec![
-            Reading { measure: Measure::OutboxUnsent, labels: label(), value: unsent as f64 },
-            Reading { measure: Measure::OutboxAge, labels: label(), value: age },
+            Reading { measure: Measure::OUTBOX_UNSENT, labels: label(), value: unsent as f64 },
+            Reading { measure: Measure::OUTBOX_AGE, labels: label(), value: age },
         ])
     }
 
@@ -134,7 +138,7 @@ impl Source {
             (None, None) => return Ok(Vec::new()),
         };
         let labels = vec![KeyValue::new("context", self.context)];
-        Ok(vec![Reading { measure: Measure::ParkedEvents, labels, value: parked }])
+        Ok(vec![Reading { measure: Measure::PARKED_EVENTS, labels, value: parked }])
     }
 
     async fn views(&self, now: Timestamp) -> Result<Vec<Reading>, BrokerError> {
@@ -146,10 +150,21 @@ impl Source {
             let labels =
                 vec![KeyValue::new("view", view), metrics::shard_label(u64::try_from(shard).ok())];
             let value = age(now, row.try_get_by(2)?);
-            Ok(Reading { measure: Measure::ViewAge, labels, value })
+            Ok(Reading { measure: Measure::VIEW_AGE, labels, value })
         };
         let rows = rows(db, sql).await?.into_iter().map(reading);
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    async fn figures(&self, now: Timestamp) -> Result<Vec<Reading>, BrokerError> {
+        let Some(db) = &self.db else { return Ok(Vec::new()) };
+        let mut readings = Vec::new();
+        for figure in &self.figures {
+            let answer = figure.question(db.backend(), now);
+            let rows = db.reader().query_all_raw(answer).await?;
+            readings.extend(figure.readings(&rows, now)?);
+        }
+        Ok(readings)
     }
 
     async fn consumer(&self) -> Result<Vec<Reading>, BrokerError> {
@@ -169,8 +184,8 @@ impl Source {
             value: value as f64,
         };
         Some([
-            reading(Measure::ConsumerPending, info.num_pending),
-            reading(Measure::ConsumerUnacknowledged, info.num_ack_pending as u64),
+            reading(Measure::CONSUMER_PENDING, info.num_pending),
+            reading(Measure::CONSUMER_UNACKNOWLEDGED, info.num_ack_pending as u64),
         ])
     }
 
@@ -206,9 +221,4 @@ async fn rows(db: &Db, sql: &str) -> Result<Vec<QueryResult>, DbErr> {
 
 async fn one(db: &Db, sql: &str) -> Result<QueryResult, BrokerError> {
     Ok(rows(db, sql).await?.pop().ok_or("no row")?)
-}
-
-/// Seconds since this time, in microseconds since the epoch.
-fn age(now: Timestamp, micros: i64) -> f64 {
-    now.since(Timestamp::from_micros(micros)).as_secs_f64()
 }

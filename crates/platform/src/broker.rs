@@ -14,13 +14,16 @@ use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions, HeaderName};
 use bytes::Bytes;
 use kernel::{Cause, Failure, Origin, Timestamp, Uuid};
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
+
+use crate::telemetry::current_traceparent;
 
 /// How the broker is reached and how the stream is kept.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BrokerConfig {
-    /// `nats://host:port`, several separated by commas.
+    /// `nats://host:port` or `nats://user:password@host:port`, several separated by commas.
     pub url: String,
     /// The stream of all domain events.
     pub stream: String,
@@ -55,7 +58,12 @@ impl Broker {
             .split(',')
             .map(|url| url.trim().parse::<async_nats::ServerAddr>())
             .collect::<Result<Vec<_>, _>>()?;
-        let client = ConnectOptions::new()
+        // Given in the address, and yet the client does not take them from there.
+        let credentials = addresses.iter().find_map(credentials);
+        let client = credentials
+            .map_or_else(ConnectOptions::new, |(user, password)| {
+                ConnectOptions::with_user_and_password(user, password)
+            })
             .name(name)
             .retry_on_initial_connect()
             .connection_timeout(Duration::from_secs(2))
@@ -163,6 +171,11 @@ impl Broker {
         format!("{}.{shard}.{context}.{event}.{aggregate}", self.config.prefix)
     }
 
+    /// What the subjects of one kind of event look like.
+    pub(crate) fn subject_template(&self, context: &str, event: &str) -> String {
+        format!("{}.{{shard}}.{context}.{event}.{{aggregate}}", self.config.prefix)
+    }
+
     /// The subjects of all events of one context, in one shard or in all.
     pub(crate) fn subjects_of(&self, context: &str, shard: Option<u64>) -> String {
         let shard = shard.map_or_else(|| "*".to_owned(), |shard| shard.to_string());
@@ -223,6 +236,12 @@ pub struct Delivery {
     pub sequence: u64,
 }
 
+/// Who we are, when the address says so.
+fn credentials(address: &async_nats::ServerAddr) -> Option<(String, String)> {
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Some((plain(address.username()?), plain(address.password()?)))
+}
+
 impl Delivery {
     /// The event's own name: the last word of its kind.
     pub fn event(&self) -> &str {
@@ -232,7 +251,8 @@ impl Delivery {
     /// The cause of what a context does because of this event.
     pub fn cause(&self, context: &str) -> Cause {
         Cause {
-            trace: self.trace.clone(),
+            // From within the span that applies it.
+            trace: current_traceparent().or_else(|| self.trace.clone()),
             origin: Some(Origin { aggregate: self.aggregate, version: self.version }),
             ..Cause::own(self.id, context)
         }

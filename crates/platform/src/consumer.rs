@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub use self::inbox::{Known, SqlInbox};
 use crate::broker::{Broker, BrokerError, Delivery};
@@ -33,7 +34,7 @@ use crate::metrics::{self, Outcome, Reason};
 use crate::outbox::{Backoff, chain};
 use crate::parked::BEHIND;
 use crate::shutdown::Shutdown;
-use crate::telemetry;
+use crate::telemetry::Span;
 
 /// What a context does when it hears of an event: its `policies.rs`.
 pub trait Policies: Send + Sync + 'static {
@@ -362,7 +363,8 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
             }
             InOrder::Next => {}
         }
-        match self.apply(&event).await? {
+        let span = Span::process(&self.broker, self.name, &event);
+        match self.apply(&event, span).await? {
             Ok(()) => {
                 self.inbox.applied(&event).await?;
                 metrics::handled(self.name, Outcome::Applied);
@@ -377,12 +379,19 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
     }
 
     /// Applies an event; answers why it can never be, if so.
-    async fn apply(&self, event: &Delivery) -> Result<Result<(), String>, Failure> {
-        let effect = self.policies.apply(event);
-        match telemetry::in_trace(event.trace.as_deref(), effect).await {
+    async fn apply(&self, event: &Delivery, mut span: Span) -> Result<Result<(), String>, Failure> {
+        let log = tracing::info_span!("message", trace_id = span.trace().id());
+        let outcome = span.scope(self.policies.apply(event).instrument(log)).await;
+        match outcome {
             Ok(()) => Ok(Ok(())),
-            Err(failure @ Failure::Unavailable(_)) => Err(failure),
-            Err(failure) => Ok(Err(chain(&failure))),
+            Err(failure @ Failure::Unavailable(_)) => {
+                span.fail("retried");
+                Err(failure)
+            }
+            Err(failure) => {
+                span.fail("parked");
+                Ok(Err(chain(&failure)))
+            }
         }
     }
 
@@ -400,7 +409,8 @@ impl<P: Policies, I: Inbox> Consumer<P, I> {
                 return Ok(());
             }
             for event in due {
-                let outcome = self.apply(&event).await?;
+                let span = Span::replay(&self.broker, self.name, &event);
+                let outcome = self.apply(&event, span).await?;
                 tracing::info!(consumer = self.name, event = %event.id, ?outcome, "tried again");
                 if outcome.is_ok() {
                     self.inbox.applied(&event).await?;

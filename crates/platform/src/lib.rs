@@ -11,6 +11,7 @@
 //! | [`breaker`] | who keeps failing is left alone for a moment |
 //! | [`status`] | the one table from kinds of rejection to gRPC and HTTP |
 //! | [`auth`], [`issuer`] | who calls; the development identity provider |
+//! | [`tls`] | ports and calls that nobody can listen in on, by certificates that are replaced |
 //! | [`webhooks`] | plain HTTP from strangers: who signed it |
 //! | [`config`], [`telemetry`], [`shutdown`] | start strict, stop clean |
 //! | [`metrics`], [`backlog`] | what is counted, and what is measured when somebody collects it |
@@ -41,4 +42,5 @@ pub mod shutdown;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod webhooks;

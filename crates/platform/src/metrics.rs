@@ -1,28 +1,81 @@
 //! What this process counts and measures, for Prometheus to collect at `/metrics`.
 //!
-//! All instruments are made once, here, in the words of OpenTelemetry; the exporter makes the names
-//! that Prometheus knows: `taxi.outbox.age` in `s` is `taxi_outbox_age_seconds` there. What happens
-//! is counted where it happens, by a function of this module. What lies in tables and on the broker
-//! is measured when somebody collects: see [`crate::backlog`].
+//! An [instrument](instruments) is a static, named in the words of OpenTelemetry; the exporter makes
+//! the names that Prometheus knows: `taxi.outbox.age` in `s` is `taxi_outbox_age_seconds` there. What
+//! happens is counted where it happens: that of the house by a function of this module, that of a
+//! context by an adapter of its own. What lies in tables and on the broker is measured when somebody
+//! collects: see [`crate::backlog`].
 //!
-//! Labels are names of contexts, consumers, views, leases, shards and methods, and the words of
-//! [`Outcome`], [`Reason`], [`Retry`] and [`State`]: never an id, so that their number stays small.
-//! `docs/metrics.md` says what each one means and what to do about it.
+//! | module | is |
+//! |---|---|
+//! | [`instruments`] | counters, gauges and histograms, and where they are collected |
+//! | [`calls`] | rpcs: how many, how they end, how long they take |
+//! | [`readings`] | what is measured when somebody collects |
+//!
+//! Labels are names of contexts, consumers, views, leases, shards, methods and events, and words of
+//! enums such as [`Outcome`], [`Reason`], [`Retry`] and [`State`]: never an id, so that their number
+//! stays small. `docs/metrics.md` says what each one means and what to do about it.
+
+pub mod calls;
+pub mod instruments;
+mod readings;
 
 use std::collections::BTreeMap;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _};
-use opentelemetry_sdk::metrics::SdkMeterProvider;
-use prometheus::{Registry, TextEncoder};
 use tokio::time::Instant;
-use tonic::Code;
 
+pub(crate) use self::instruments::{CONTENT_TYPE, text};
+pub use self::instruments::{Counter, Gauge, Histogram, One, UpDown};
+pub use self::readings::{Figure, Question};
+pub(crate) use self::readings::{Measure, Reading, age, measured};
 use crate::breaker::State;
 use crate::lease::RENEWAL;
-use crate::status::upper_snake;
+
+static BUILD: Gauge =
+    Gauge::new("taxi.build.info", "", "1; the labels say what this process was built from");
+static COMMITTED: Counter =
+    Counter::new("taxi.events.committed", "{event}", "Events committed, with what they tell of");
+static PUBLISHED: Counter = Counter::new(
+    "taxi.relay.published",
+    "{event}",
+    "Events of the outbox that are in the stream and marked as sent",
+);
+static HANDLED: Counter =
+    Counter::new("taxi.consumer.handled", "{event}", "Deliveries that a consumer is done with");
+static HELD: Gauge = Gauge::new(
+    "taxi.consumer.held",
+    "{event}",
+    "Events that wait for an earlier one of their history",
+);
+static REBUILDS: Counter = Counter::new(
+    "taxi.consumer.rebuilds",
+    "{session}",
+    "Sessions with the broker that had to begin anew",
+);
+static FOLDED: Counter = Counter::new("taxi.view.folded", "{event}", "Events folded into a view");
+static LEASE_CHANGES: Counter =
+    Counter::new("taxi.lease.changes", "{change}", "Times this process got or lost a lease");
+static RETRIES: Counter = Counter::new(
+    "taxi.client.retries",
+    "{retry}",
+    "Calls to neighbours that deserved another attempt",
+);
+static BREAKERS: Gauge =
+    Gauge::new("taxi.breaker.state", "{state}", "0 closed, 1 half-open, 2 open");
+static BREAKER_CHANGES: Counter =
+    Counter::new("taxi.breaker.changes", "{change}", "Times a breaker changed its state");
+
+static OBSERVED_LEASES: Once = Once::new();
+/// When each lease was last renewed, if it is not lost.
+static LEASES: Mutex<BTreeMap<String, Option<Instant>>> = Mutex::new(BTreeMap::new());
+
+/// This process was built from this version, and from this revision of its source.
+pub fn built_from(version: &'static str, revision: &'static str) {
+    BUILD.set(1, [("version", version), ("revision", revision)]);
+}
 
 /// What became of an event that a consumer was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +127,12 @@ impl Reason {
     }
 }
 
+/// An event of this protobuf name is committed.
+pub(crate) fn committed(kind: &'static str) {
+    let event = kind.rsplit('.').next().unwrap_or(kind);
+    COMMITTED.add(1, [("event", event)]);
+}
+
 /// The relay of this context begins: its series starts at zero, so that the first event shows as an
 /// increase.
 pub fn relay_starts(context: &'static str) {
@@ -82,7 +141,7 @@ pub fn relay_starts(context: &'static str) {
 
 /// So many events of this context are in the stream, and marked as sent.
 pub fn published(context: &'static str, events: u64) {
-    HOUSE.published.add(events, &[KeyValue::new("context", context)]);
+    PUBLISHED.add(events, [("context", context)]);
 }
 
 /// This consumer begins: its series start at zero.
@@ -101,15 +160,14 @@ pub fn handled(consumer: &'static str, outcome: Outcome) {
 }
 
 fn count_handled(consumer: &'static str, outcome: Outcome, events: u64) {
-    let labels = [KeyValue::new("consumer", consumer), KeyValue::new("outcome", outcome.as_str())];
-    HOUSE.handled.add(events, &labels);
+    HANDLED.add(events, [("consumer", consumer), ("outcome", outcome.as_str())]);
 }
 
 /// So many events of a shard, or of a consumer without shards, wait right now for an earlier one of
 /// their history.
 pub fn held(consumer: &'static str, shard: impl Into<Option<u64>>, events: usize) {
     let labels = [KeyValue::new("consumer", consumer), shard_label(shard.into())];
-    HOUSE.held.record(events as u64, &labels);
+    HELD.set_of(events as u64, &labels);
 }
 
 /// A consumer or a projection begins a new session after the end of another.
@@ -118,8 +176,7 @@ pub fn rebuilt(consumer: &'static str, reason: Reason) {
 }
 
 fn count_rebuilds(consumer: &'static str, reason: Reason, sessions: u64) {
-    let labels = [KeyValue::new("consumer", consumer), KeyValue::new("reason", reason.as_str())];
-    HOUSE.rebuilds.add(sessions, &labels);
+    REBUILDS.add(sessions, [("consumer", consumer), ("reason", reason.as_str())]);
 }
 
 /// This view begins: its series start at zero.
@@ -132,7 +189,7 @@ pub fn view_starts(view: &'static str) {
 
 /// So many events have been folded into this view.
 pub fn folded(view: &'static str, events: usize) {
-    HOUSE.folded.add(events as u64, &[KeyValue::new("view", view)]);
+    FOLDED.add(events as u64, [("view", view)]);
 }
 
 /// Who has not renewed a lease for this long does not hold it any more, whatever it believes.
@@ -142,21 +199,12 @@ const LAPSE: Duration = RENEWAL.saturating_mul(4);
 /// a change counts as one.
 pub fn lease_changed(name: &str, held: bool) {
     let renewed = held.then(Instant::now);
+    OBSERVED_LEASES.call_once(observe_leases);
     let before = lock(&LEASES).insert(name.to_owned(), renewed).flatten().is_some();
     let label = KeyValue::new("name", name.to_owned());
     for (to, changed) in [("held", held && !before), ("lost", before && !held)] {
-        HOUSE.lease_changes.add(u64::from(changed), &[label.clone(), KeyValue::new("to", to)]);
+        LEASE_CHANGES.add_of(u64::from(changed), &[label.clone(), KeyValue::new("to", to)]);
     }
-}
-
-/// A call of a neighbour's method, `package.Service/Method`, has ended for its caller.
-pub(crate) fn called(method: String, code: Code, took: Duration) {
-    let labels = [
-        KeyValue::new("rpc.system.name", "grpc"),
-        KeyValue::new("rpc.method", method),
-        KeyValue::new("rpc.response.status_code", upper_snake(code)),
-    ];
-    HOUSE.calls.record(took.as_secs_f64(), &labels);
 }
 
 /// Whether a call that deserved it was tried again.
@@ -192,8 +240,7 @@ pub(crate) fn retried(name: &'static str, outcome: Retry) {
 }
 
 fn count_retries(name: &'static str, outcome: Retry, retries: u64) {
-    let labels = [KeyValue::new("name", name), KeyValue::new("outcome", outcome.as_str())];
-    HOUSE.retries.add(retries, &labels);
+    RETRIES.add(retries, [("name", name), ("outcome", outcome.as_str())]);
 }
 
 /// This breaker begins, closed: its series start at zero.
@@ -216,209 +263,21 @@ fn show_breaker(name: &'static str, state: State) {
         State::HalfOpen => 1,
         State::Open => 2,
     };
-    HOUSE.breakers.record(shown, &[KeyValue::new("name", name)]);
+    BREAKERS.set(shown, [("name", name)]);
 }
 
 fn count_breaker_changes(name: &'static str, to: State, changes: u64) {
-    let labels = [KeyValue::new("name", name), KeyValue::new("to", to.as_str())];
-    HOUSE.breaker_changes.add(changes, &labels);
-}
-
-/// In seconds, as the conventions for `rpc.client.call.duration` have them.
-const CALL_BOUNDARIES: [f64; 14] =
-    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-
-/// What is measured when somebody collects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Measure {
-    OutboxUnsent,
-    OutboxAge,
-    ConsumerPending,
-    ConsumerUnacknowledged,
-    ParkedEvents,
-    ViewAge,
-}
-
-impl Measure {
-    const ALL: [Measure; 6] = [
-        Measure::OutboxUnsent,
-        Measure::OutboxAge,
-        Measure::ConsumerPending,
-        Measure::ConsumerUnacknowledged,
-        Measure::ParkedEvents,
-        Measure::ViewAge,
-    ];
-
-    /// Name, unit and description.
-    fn words(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Measure::OutboxUnsent => {
-                ("taxi.outbox.unsent", "{event}", "Events that the broker has not acknowledged")
-            }
-            Measure::OutboxAge => ("taxi.outbox.age", "s", "Age of the oldest unsent event"),
-            Measure::ConsumerPending => {
-                ("taxi.consumer.pending", "{event}", "Events not yet delivered to the consumer")
-            }
-            Measure::ConsumerUnacknowledged => {
-                ("taxi.consumer.unacknowledged", "{event}", "Events delivered, not acknowledged")
-            }
-            Measure::ParkedEvents => {
-                ("taxi.parked.events", "{event}", "Events that wait for an operator")
-            }
-            Measure::ViewAge => ("taxi.view.age", "s", "Time since the view was last complete"),
-        }
-    }
-}
-
-/// One value of a [`Measure`].
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Reading {
-    pub(crate) measure: Measure,
-    pub(crate) labels: Vec<KeyValue>,
-    pub(crate) value: f64,
-}
-
-/// This is how a context stands, until it is said again; what could not be measured is left out.
-pub(crate) fn measured(context: &'static str, readings: Vec<Reading>) {
-    lock(&READINGS).insert(context, readings);
-}
-
-/// Everything, as Prometheus reads it.
-pub(crate) fn text() -> prometheus::Result<String> {
-    TextEncoder::new().encode_to_string(&HOUSE.registry.gather())
-}
-
-/// Of [`text`].
-pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-static HOUSE: LazyLock<House> = LazyLock::new(House::new);
-static READINGS: Mutex<BTreeMap<&'static str, Vec<Reading>>> = Mutex::new(BTreeMap::new());
-/// When each lease was last renewed, if it is not lost.
-static LEASES: Mutex<BTreeMap<String, Option<Instant>>> = Mutex::new(BTreeMap::new());
-
-/// All instruments, and where they are collected.
-struct House {
-    registry: Registry,
-    published: Counter<u64>,
-    handled: Counter<u64>,
-    held: Gauge<u64>,
-    rebuilds: Counter<u64>,
-    folded: Counter<u64>,
-    lease_changes: Counter<u64>,
-    calls: Histogram<f64>,
-    retries: Counter<u64>,
-    breakers: Gauge<u64>,
-    breaker_changes: Counter<u64>,
-    /// Instruments live as long as it does.
-    _provider: SdkMeterProvider,
-}
-
-impl House {
-    fn new() -> House {
-        let registry = Registry::new();
-        let exporter = opentelemetry_prometheus::exporter()
-            .with_registry(registry.clone())
-            .without_target_info()
-            .scope_info_enabled(false)
-            .build();
-        let mut provider = SdkMeterProvider::builder();
-        match exporter {
-            Ok(exporter) => provider = provider.with_reader(exporter),
-            Err(error) => tracing::error!(%error, "metrics cannot be collected"),
-        }
-        let provider = provider.build();
-        let meter = provider.meter("taxi");
-        for measure in Measure::ALL {
-            observe(&meter, measure);
-        }
-        observe_leases(&meter);
-        let counter = |name, unit, what| {
-            meter.u64_counter(name).with_unit(unit).with_description(what).build()
-        };
-        House {
-            registry,
-            published: counter(
-                "taxi.relay.published",
-                "{event}",
-                "Events of the outbox that are in the stream and marked as sent",
-            ),
-            handled: counter(
-                "taxi.consumer.handled",
-                "{event}",
-                "Deliveries that a consumer is done with",
-            ),
-            held: meter
-                .u64_gauge("taxi.consumer.held")
-                .with_unit("{event}")
-                .with_description("Events that wait for an earlier one of their history")
-                .build(),
-            rebuilds: counter(
-                "taxi.consumer.rebuilds",
-                "{session}",
-                "Sessions with the broker that had to begin anew",
-            ),
-            folded: counter("taxi.view.folded", "{event}", "Events folded into a view"),
-            lease_changes: counter(
-                "taxi.lease.changes",
-                "{change}",
-                "Times this process got or lost a lease",
-            ),
-            calls: meter
-                .f64_histogram("rpc.client.call.duration")
-                .with_unit("s")
-                .with_description("Duration of calls to neighbours, retries included")
-                .with_boundaries(CALL_BOUNDARIES.to_vec())
-                .build(),
-            retries: counter(
-                "taxi.client.retries",
-                "{retry}",
-                "Calls to neighbours that deserved another attempt",
-            ),
-            breakers: meter
-                .u64_gauge("taxi.breaker.state")
-                .with_unit("{state}")
-                .with_description("0 closed, 1 half-open, 2 open")
-                .build(),
-            breaker_changes: counter(
-                "taxi.breaker.changes",
-                "{change}",
-                "Times a breaker changed its state",
-            ),
-            _provider: provider,
-        }
-    }
-}
-
-/// Makes a gauge that shows the present readings of this measure, and nothing else.
-fn observe(meter: &Meter, measure: Measure) {
-    let (name, unit, description) = measure.words();
-    meter
-        .f64_observable_gauge(name)
-        .with_unit(unit)
-        .with_description(description)
-        .with_callback(move |gauge| {
-            for reading in lock(&READINGS).values().flatten() {
-                if reading.measure == measure {
-                    gauge.observe(reading.value, &reading.labels);
-                }
-            }
-        })
-        .build();
+    BREAKER_CHANGES.add(changes, [("name", name), ("to", to.as_str())]);
 }
 
 /// Makes the gauge of the leases that this process has and has not.
-fn observe_leases(meter: &Meter) {
-    meter
-        .u64_observable_gauge("taxi.leases.held")
-        .with_unit("{lease}")
-        .with_description("1 while this process holds it")
-        .with_callback(|gauge| {
-            for (name, renewed) in &*lock(&LEASES) {
-                let held = renewed.is_some_and(|at| at.elapsed() < LAPSE);
-                gauge.observe(u64::from(held), &[KeyValue::new("name", name.clone())]);
-            }
-        })
-        .build();
+fn observe_leases() {
+    instruments::observe("taxi.leases.held", "{lease}", "1 while this process holds it", |gauge| {
+        for (name, renewed) in &*lock(&LEASES) {
+            let held = renewed.is_some_and(|at| at.elapsed() < LAPSE);
+            gauge.observe(f64::from(u8::from(held)), &[KeyValue::new("name", name.clone())]);
+        }
+    });
 }
 
 /// A shard, or all that there is.
@@ -436,3 +295,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watched;

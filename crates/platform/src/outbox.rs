@@ -33,6 +33,7 @@ use crate::db::{Db, failure};
 use crate::lease::{Lease, RENEWAL};
 use crate::metrics;
 use crate::shutdown::Shutdown;
+use crate::telemetry::Span;
 
 /// The outbox table.
 pub mod row {
@@ -333,7 +334,7 @@ impl Relay {
         event: &row::Model,
         tail: Tail,
     ) -> Result<Option<Tail>, BrokerError> {
-        let delivery = Delivery {
+        let mut delivery = Delivery {
             id: event.event,
             kind: event.kind.clone(),
             context: self.context.to_owned(),
@@ -348,6 +349,10 @@ impl Relay {
         };
         let subject =
             self.broker.subject(self.context, delivery.event(), event.correlation, event.aggregate);
+        let mut span = Span::publish(&self.broker, &delivery);
+        if let Some(span) = &span {
+            delivery.trace = Some(span.trace().to_string());
+        }
         let message = PublishMessage::build()
             .headers(delivery.headers())
             .message_id(event.event.to_string())
@@ -370,6 +375,9 @@ impl Relay {
             }
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
             Err(error) => {
+                if let Some(span) = &mut span {
+                    span.fail(format!("{:?}", error.kind()));
+                }
                 self.broker.stored(Err(chain(&error)));
                 Err(error.into())
             }

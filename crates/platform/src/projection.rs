@@ -29,6 +29,7 @@ use crate::metrics::{self, Reason};
 use crate::outbox::{Backoff, chain};
 use crate::parked::{self, BEHIND};
 use crate::shutdown::Shutdown;
+use crate::telemetry::Span;
 
 /// The table of checkpoints.
 pub mod checkpoint {
@@ -69,6 +70,15 @@ pub trait View: Send + Sync + 'static {
         &self,
         tx: &DatabaseTransaction,
         batch: &[Delivery],
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Notes that in this shard the stream has lost all that came after this place, within the
+    /// transaction in which its checkpoint goes back. What was there may come again, elsewhere.
+    fn cut(
+        &self,
+        tx: &DatabaseTransaction,
+        shard: i32,
+        end: i64,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
@@ -297,7 +307,12 @@ impl<'a, V: View> Session<'a, V> {
         let complete = last.info()?.pending == 0;
         let (places, events): (Vec<Place>, Vec<Delivery>) =
             messages.iter().filter_map(|message| self.read(message)).unzip();
-        self.fold(to, complete, &places, &events).await?;
+        let span = Span::fold(&self.projection.broker, self.projection.name, &events);
+        let folded = self.fold(to, complete, &places, &events).await;
+        if let (Some(mut span), Err(_)) = (span, &folded) {
+            span.fail("retried");
+        }
+        folded?;
         metrics::folded(self.projection.name, events.len());
         self.projection.folded.send_replace(to.sequence);
         Ok(())
@@ -432,6 +447,10 @@ impl<'a, V: View> Session<'a, V> {
                 return Ok(false);
             }
         }
+        if self.connection != self.projection.broker.connections() {
+            // It may be another stream by now, with something new where the folded one ended.
+            return Ok(false);
+        }
         self.fold_at_once(end, true, &[]).await?;
         self.projection.folded.send_replace(end.sequence);
         Ok(true)
@@ -515,7 +534,7 @@ async fn checkpoints<V>(projection: &Projection<V>) -> Result<BTreeMap<u64, Plac
 /// Goes back where the stream is not the one any more that was folded: its broker has lost the end,
 /// or all of it, and what came afterwards stands in the places of what was lost. All that was stored
 /// later than the checkpoint is folded then; what the view contains it ignores.
-async fn go_back<V>(
+async fn go_back<V: View>(
     projection: &Projection<V>,
     stream: &stream::Stream,
     checkpoints: &mut BTreeMap<u64, Place>,
@@ -532,18 +551,22 @@ async fn go_back<V>(
         };
         let (view, from, to) = (projection.name, place.sequence, back.sequence);
         tracing::warn!(view, shard, from, to, "the stream has lost its end: folding again");
+        let number = i32::try_from(*shard)?;
+        let tx = projection.db.begin().await?;
         let moved = Entity::update_many()
             .col_expr(Column::Sequence, Expr::value(back.sequence))
             .col_expr(Column::StoredAt, Expr::value(back.stored_at))
             .filter(Column::Consumer.eq(projection.name))
-            .filter(Column::Shard.eq(i32::try_from(*shard)?))
+            .filter(Column::Shard.eq(number))
             .filter(Column::Sequence.eq(place.sequence))
             .filter(Column::StoredAt.eq(place.stored_at))
-            .exec(projection.db.writer())
+            .exec(&tx)
             .await?;
         if moved.rows_affected != 1 {
             return Err("another replica has moved the checkpoints".into());
         }
+        projection.view.cut(&tx, number, back.sequence).await?;
+        tx.commit().await?;
         *place = back;
     }
     Ok(())

@@ -27,6 +27,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use futures::future::Either;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -46,7 +47,9 @@ pub use self::readiness::{Readiness, Serving};
 use crate::auth::{Access, AuthLayer, Verifier};
 use crate::backlog::Backlogs;
 use crate::config::duration;
+use crate::metrics::calls::{self, Methods};
 use crate::shutdown::Shutdown;
+use crate::tls::Listener;
 use crate::{metrics, status};
 
 /// The largest message we take. tonic keeps this limit in each generated server, so whoever makes
@@ -61,10 +64,22 @@ const MAX_STREAMS: u32 = 1000;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// and close when it does not answer within this time.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take for its part of a handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const HEALTH: &str = "grpc.health.v1.Health";
+/// The health of the process alone: it serves for as long as there is anybody to say so.
+const LIVENESS: &str = "liveness";
 const REFLECTION: [&str; 2] =
     ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+
+/// What they say of themselves, and what the details of errors are.
+const OWN_DESCRIPTORS: [&[u8]; 4] = [
+    tonic_types::pb::FILE_DESCRIPTOR_SET,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
 
 /// How much we take on, and how long things may take.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,6 +90,9 @@ pub struct ServerConfig {
     /// The longest an answer, or the beginning of a stream, may take, whatever the caller says.
     #[serde(with = "duration")]
     pub request_timeout: Duration,
+    /// How long clients stay on one connection, at most: then they come round to new replicas.
+    #[serde(with = "duration")]
+    pub connection_age: Duration,
     /// How long load balancers get to notice that we are about to stop.
     #[serde(with = "duration")]
     pub drain_delay: Duration,
@@ -88,6 +106,7 @@ impl Default for ServerConfig {
         ServerConfig {
             concurrency: 1000,
             request_timeout: Duration::from_secs(30),
+            connection_age: Duration::from_secs(10 * 60),
             drain_delay: Duration::ZERO,
             drain: Duration::from_secs(20),
         }
@@ -169,7 +188,7 @@ impl Routes {
 
 /// Serves until the process is asked to stop, then drains.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     routes: Vec<Routes>,
     verifier: Verifier,
     readiness: Readiness,
@@ -193,6 +212,9 @@ pub async fn serve(
         routes.add.into_iter().for_each(|add| add(&mut builder));
     }
 
+    let known: Vec<_> = names.iter().copied().chain([HEALTH]).chain(REFLECTION).collect();
+    let methods = Arc::new(Methods::of(&known, [descriptor].into_iter().chain(OWN_DESCRIPTORS)));
+    calls::server_starts();
     let room = Arc::new(Semaphore::new(config.concurrency));
     let plain = Plain::new(http, room.clone(), config.request_timeout, faults.clone());
     let accept_http1 = !plain.is_empty();
@@ -204,8 +226,10 @@ pub async fn serve(
         .map_request(|request: http::Request<tonic::body::Body>| request.map(Body::new))
         // What is not gRPC is not refused as gRPC either.
         .layer(from_fn_with_state(plain, plain::beside))
+        // Before everything that answers.
+        .layer(from_fn_with_state(methods.clone(), layers::measure))
         // Before everything that logs or refuses.
-        .layer(from_fn(layers::trace))
+        .layer(from_fn_with_state(methods, layers::trace))
         .layer(from_fn(layers::explain))
         // Before anything that costs: a refusal must be cheap, or overload feeds itself.
         .layer(from_fn_with_state(room, layers::shed))
@@ -223,20 +247,25 @@ pub async fn serve(
         tokio::time::sleep(config.drain_delay).await;
         draining.cancel();
     };
-    let server = Server::builder()
+    let Listener { tcp, tls } = listener.into();
+    let incoming =
+        TcpIncoming::from(tcp).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
+    let router = Server::builder()
         .accept_http1(accept_http1)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_connection_age(config.connection_age)
         .layer(stack)
-        .add_routes(builder.routes())
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener)
-                .with_nodelay(Some(true))
-                .with_keepalive(Some(KEEPALIVE_INTERVAL)),
-            drain,
-        );
+        .add_routes(builder.routes());
+    let server = match tls {
+        None => Either::Left(router.serve_with_incoming_shutdown(incoming, drain)),
+        Some(tls) => {
+            let incoming = tls.secured(incoming, HANDSHAKE_TIMEOUT);
+            Either::Right(router.serve_with_incoming_shutdown(incoming, drain))
+        }
+    };
     let overdue = async {
         shutdown.cancelled().await;
         tokio::time::sleep(config.drain_delay + config.drain).await;
@@ -255,6 +284,7 @@ pub async fn serve(
 
 /// Lets the health service say what readiness says, of the process and of each service.
 async fn report(readiness: &Readiness, reporter: &HealthReporter, names: &[&'static str]) {
+    reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
     let mut changes = readiness.subscribe();
     loop {
         let ready = changes.borrow_and_update().is_ready();
@@ -275,11 +305,10 @@ fn reflection(
     names: &[&'static str],
     descriptor: &'static [u8],
 ) -> tonic_reflection::server::Builder<'static> {
-    let builder = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(descriptor)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
+    let builder = [descriptor].into_iter().chain(OWN_DESCRIPTORS).fold(
+        tonic_reflection::server::Builder::configure(),
+        tonic_reflection::server::Builder::register_encoded_file_descriptor_set,
+    );
     names
         .iter()
         .copied()

@@ -34,6 +34,7 @@ use crate::db::{Db, failure, id_is, internal};
 use crate::outbox::{Pokes, Publication};
 use crate::page;
 use crate::shutdown::Shutdown;
+use crate::telemetry::Span;
 
 /// The table of causes that have had their effect.
 pub mod cause {
@@ -244,6 +245,7 @@ impl<A: Persist> Store<A> {
 
     /// Queues a command and waits for what becomes of it.
     async fn submit(&self, cause: &Cause, wish: Wish<A>) -> Result<Recorded<A>, Failure> {
+        let _span = Span::commit(self.db.backend(), A::Entity::default().table_name());
         let (reply, outcome) = oneshot::channel();
         let command = Command { cause: cause.clone(), wish, reply };
         let gone = || Failure::Unavailable("the store has stopped".into());

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::contexts::{self, Name};
 use crate::exit::Exit;
+use crate::tls;
 
 /// Every setting with its default, as a person reads them.
 const DEFAULTS: &str = include_str!("config.default.toml");
@@ -49,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) listen: Listen,
     pub(crate) server: ServerConfig,
     pub(crate) upstream: Upstream,
+    pub(crate) tls: tls::Files,
     pub(crate) gateway: gateway::GatewayConfig,
     pub(crate) call: Calls,
     pub(crate) allocation: contexts::AllocationConfig,
@@ -134,7 +136,7 @@ impl Settings {
         }
         if contexts.contains(&Name::Driving) {
             required("service.client_secret", &self.service.client_secret)?;
-            platform::client::endpoint(&self.upstream.payment)
+            platform::client::endpoints(&self.upstream.payment)
                 .map_err(|error| Exit::config(format!("upstream.payment: {error}")))?;
             self.pay_fee()?;
         }

@@ -7,6 +7,7 @@ use driving::clients::PaymentClient;
 use kernel::Clock;
 use platform::broker::Broker;
 use platform::db::{Db, DbConfig};
+use platform::metrics::Figure;
 use platform::rebuild::{RebuildError, Report};
 use platform::server::Routes;
 use sea_orm::DbErr;
@@ -17,7 +18,7 @@ pub(crate) use driving::FareConfig;
 pub(crate) use message::{Config as MessageConfig, ParkedEvents as ParkedMessages};
 pub(crate) use payment::Config as PaymentConfig;
 
-use crate::config::{Databases, Listen, Upstream};
+use crate::config::{Databases, Listen, Settings, Upstream};
 use crate::exit::Exit;
 use crate::mesh::Mesh;
 
@@ -126,6 +127,17 @@ impl Name {
         }
     }
 
+    /// What stands in its tables, for whoever collects metrics.
+    pub(crate) fn figures(self, settings: &Settings) -> Vec<Figure> {
+        match self {
+            Name::Allocation => allocation::figures(),
+            Name::Driving => driving::figures(),
+            Name::Payment => payment::figures(),
+            Name::Dashboard => dashboard::figures(&settings.dashboard),
+            Name::Message => Vec::new(),
+        }
+    }
+
     /// Starts its tasks; answers what it serves, and the database it works on.
     pub(crate) async fn start(
         self,
@@ -140,9 +152,8 @@ impl Name {
             }
             Name::Driving => {
                 let cx = mesh.context(self, broker).await?;
-                let address = &settings.upstream.payment;
-                let payments = PaymentClient::new(address, mesh.tokens(), settings.pay_fee()?)
-                    .map_err(|error| Exit::config(format!("upstream.payment: {error}")))?;
+                let payment = mesh.tls.neighbour(Name::Payment, &settings.upstream)?;
+                let payments = PaymentClient::new(payment, mesh.tokens(), settings.pay_fee()?);
                 let config = driving::Config {
                     fare: settings.fare.clone(),
                     payment_deadline: settings.payment.deadline,

@@ -6,24 +6,23 @@ use gateway::openapi::{self, Info};
 use gateway::routes::RouteTable;
 use gateway::{Gateway, Upstreams};
 use platform::auth::Verifier;
-use platform::client::balanced;
 use prost_reflect::DescriptorPool;
 use serde_json::Value;
 
 use crate::config::Settings;
 use crate::contexts::Name;
 use crate::exit::Exit;
+use crate::tls::Tls;
 
 /// What it is called in commands and addresses.
 pub(crate) const NAME: &str = "gateway";
 
 /// A gateway to the contexts at the configured addresses.
-pub(crate) fn gateway(settings: &Settings, verifier: Verifier) -> Result<Gateway, Exit> {
+pub(crate) fn gateway(settings: &Settings, tls: &Tls, verifier: Verifier) -> Result<Gateway, Exit> {
     let pool = descriptors()?;
     let mut upstreams = Upstreams::new();
     for context in Name::ALL {
-        let channel = balanced(context.upstream(&settings.upstream))
-            .map_err(|error| Exit::config(format!("upstream.{context}: {error}")))?;
+        let channel = tls.neighbour(context, &settings.upstream)?;
         let package = format!("taxi.{context}.v1");
         let services = pool.services().filter(|service| service.package_name() == package);
         let names: Vec<String> = services.map(|it| it.full_name().to_owned()).collect();

@@ -37,6 +37,7 @@ mod ready;
 mod reflection;
 mod survey;
 mod time;
+mod tls;
 
 use cmd::{
     call, demo, describe, dev, fault, issuer, list, migrate, outbox, parked, rebuild, serve, token,
@@ -108,8 +109,12 @@ enum Work {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    let ended = match start_logging(&command) {
-        Ok(()) => run(command, &global).await,
+    let ended = match start_telemetry(&command) {
+        Ok(export) => {
+            let ended = run(command, &global).await;
+            export.flush().await;
+            ended
+        }
         Err(exit) => Err(exit),
     };
     match ended {
@@ -118,13 +123,20 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Production speaks to a log collector, all else to a person who came for something else.
-fn start_logging(command: &Command) -> Result<(), Exit> {
+/// Production speaks to a log collector, all else to a person who came for something else. What serves
+/// has traces to export.
+fn start_telemetry(command: &Command) -> Result<telemetry::Export, Exit> {
     let (format, level) = match command {
         Command::Server(Server::Serve(args)) => (args.log_format(), Level::INFO),
         _ => (telemetry::Format::Pretty, Level::WARN),
     };
-    Ok(telemetry::init(format, level)?)
+    telemetry::init(format, level)?;
+    let service = match command {
+        Command::Server(Server::Dev(_)) => "taxi".to_owned(),
+        Command::Server(Server::Serve(args)) => args.service_name(),
+        _ => return Ok(telemetry::Export::default()),
+    };
+    Ok(telemetry::Export::start(&service, env!("CARGO_PKG_VERSION"))?)
 }
 
 async fn run(command: Command, global: &Global) -> Result<(), Exit> {

@@ -17,9 +17,11 @@ use platform::broker::Broker;
 use platform::clock::SystemClock;
 use platform::context::Context;
 use platform::db::Db;
+use platform::metrics;
 use platform::nats_server::OLDEST;
 use platform::server::{self, Faults, Readiness};
 use platform::shutdown::Shutdown;
+use platform::tls::Listener;
 use sea_orm::DbErr;
 use tokio::net::TcpListener;
 use tonic_health::pb::HealthCheckRequest;
@@ -30,6 +32,13 @@ use crate::config::{self, Settings};
 use crate::contexts::Name;
 use crate::exit::Exit;
 use crate::gateway::{NAME as GATEWAY, gateway};
+use crate::tls::Tls;
+
+/// The commit this was built from, if whoever built it has said so.
+const REVISION: &str = match option_env!("TAXI_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
 
 /// How long relays and consumers get to stop.
 const WORK_GRACE: Duration = Duration::from_secs(5);
@@ -48,6 +57,8 @@ pub(crate) struct Mesh {
     pub(crate) clock: Arc<dyn Clock>,
     /// The servers' end.
     pub(crate) stop: Shutdown,
+    /// How it speaks to others.
+    pub(crate) tls: Tls,
     /// The end of the work behind them.
     pub(crate) work: Shutdown,
     /// What they have still to do, for whoever collects metrics.
@@ -62,16 +73,23 @@ impl Mesh {
     /// No contexts yet; `stop` ends them all.
     pub(crate) fn new(settings: Settings, stop: Shutdown) -> Mesh {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        metrics::built_from(env!("CARGO_PKG_VERSION"), REVISION);
         Mesh {
             verifier: Verifier::discover(settings.auth.clone()),
             backlogs: Backlogs::new(clock.clone()),
             clock,
             stop,
             work: Shutdown::new(),
+            tls: Tls::default(),
             faults: BTreeMap::new(),
             failure: Arc::default(),
             settings,
         }
+    }
+
+    /// Speaks TLS where these files say so.
+    pub(crate) fn with_tls(self, tls: Tls) -> Mesh {
+        Mesh { tls, ..self }
     }
 
     /// Lets a context misbehave at the word of whoever keeps a clone of this handle.
@@ -99,11 +117,12 @@ impl Mesh {
             db: db.clone(),
             broker: broker.clone(),
             parked: parked_bucket(name, &self.settings),
+            figures: name.figures(&self.settings),
         });
         let needs = Needs { name, db, broker };
         self.work.spawn("readiness", needs.watch(readiness.clone(), self.work.clone()));
         let serving = server::serve(
-            listener,
+            Listener { tcp: listener, tls: self.tls.contexts.clone() },
             vec![routes],
             self.verifier.clone(),
             readiness.clone(),
@@ -130,7 +149,8 @@ impl Mesh {
         readiness: &Readiness,
         pages: Router,
     ) -> Result<(), Exit> {
-        let gateway = gateway(&self.settings, self.verifier.clone())?.beside(pages);
+        let gateway = gateway(&self.settings, &self.tls, self.verifier.clone())?.beside(pages);
+        let listener = Listener { tcp: listener, tls: self.tls.gateway.clone() };
         let (serving, stop) = (readiness.serving(), self.stop.clone());
         let drains = {
             let (readiness, stop) = (readiness.clone(), self.stop.clone());

@@ -19,9 +19,12 @@ pub(crate) const DEFAULT: &str = ".taxi/ready.json";
 /// The addresses of a running mesh. `taxi serve` knows only its own part of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ready {
-    /// Base address of the door, where development tokens come from.
+    /// Base address of the door.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gateway: Option<String>,
+    /// Base address of the development issuer, where it is not behind the door.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) issuer: Option<String>,
     /// Host and port of each context.
     pub(crate) grpc: BTreeMap<String, String>,
     /// Base address of a server's health.

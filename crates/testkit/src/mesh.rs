@@ -8,6 +8,8 @@
 //! drained, nothing is parked, and every process ends with 0 on SIGTERM. A test that breaks one of
 //! these on purpose says so with [`Mesh::expect_parked`] or [`Mesh::unchecked`].
 
+mod replicas;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -390,7 +392,7 @@ impl Mesh {
         let ready_file = self.dir().join(format!("{context}.json"));
         let _ = std::fs::remove_file(&ready_file);
         let mut command = program(&self.bin);
-        command.args(["serve", context, "--ready-file"]).arg(&ready_file);
+        command.args(["serve", replicas::part(context), "--ready-file"]).arg(&ready_file);
         command.envs(self.environment(context));
         let process = spawned(context, &mut command, self.dir());
         let process = self.processes.entry(context.to_owned()).or_insert(process);
@@ -463,7 +465,8 @@ impl Mesh {
     /// The environment of one process of [`Mesh::serve`].
     ///
     /// The only place of the testkit that knows the names of the configuration.
-    fn environment(&self, context: &str) -> BTreeMap<String, String> {
+    fn environment(&self, process: &str) -> BTreeMap<String, String> {
+        let context = replicas::part(process);
         let mut environment = BTreeMap::new();
         let mut set = |name: &str, value: &str| {
             environment.insert(format!("TAXI_{name}"), value.to_owned());
@@ -482,9 +485,11 @@ impl Mesh {
         for (name, address) in &self.ready.grpc {
             let (_, port) = address.rsplit_once(':').unwrap_or_default();
             set(&format!("LISTEN__{}", name.to_uppercase()), port);
+            set(&format!("UPSTREAM__{}", name.to_uppercase()), address);
         }
-        set("UPSTREAM__PAYMENT", &self.ready.grpc.get("payment").cloned().unwrap_or_default());
-        environment.extend(self.settings.get(context).cloned().unwrap_or_default());
+        for name in [context, process] {
+            environment.extend(self.settings.get(name).cloned().unwrap_or_default());
+        }
         environment
     }
 

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::city::City;
 use crate::rides::Driver;
 
-use super::offer::{Done, offer};
+use crate::offer::{Done, offer};
 
 /// Rides that are begun at the same time.
 const DEPARTURES: usize = 32;

@@ -17,7 +17,7 @@ use super::Options;
 use super::fees::{Books, Fees};
 use super::gauge::Gauge;
 use super::load::{Answers, Finished, Fleet, requests};
-use super::offer::Done;
+use crate::offer::Done;
 
 const WARM_UP: Duration = Duration::from_secs(3);
 /// How soon after a breaker has opened all should be as usual.

@@ -16,8 +16,8 @@ use tonic::Request;
 
 use super::Options;
 use super::house::{Answer, Client, House};
-use super::offer::{Done, offer};
 use crate::Result;
+use crate::offer::{Done, offer};
 use crate::stats::{Latency, Rounds, millis};
 
 /// Calls of a hundred that a flaky service fails.

@@ -20,6 +20,10 @@ use crate::headers::{FORWARDED, FORWARDED_FOR, Peer};
 /// The proxies that are believed.
 pub(super) struct Proxies(Vec<IpNet>);
 
+/// Of a request that has come over TLS: one of its extensions.
+#[derive(Clone, Copy)]
+pub(super) struct OverTls;
+
 /// Who is on the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Client {
@@ -89,9 +93,8 @@ pub(super) async fn known(
         if let Some(host) = host {
             request.headers_mut().entry(HOST).or_insert(host);
         }
-        request
-            .extensions_mut()
-            .insert(Client { peer: Peer { address: peer, tls: false }, address });
+        let tls = request.extensions().get::<OverTls>().is_some();
+        request.extensions_mut().insert(Client { peer: Peer { address: peer, tls }, address });
     }
     next.run(request).await
 }

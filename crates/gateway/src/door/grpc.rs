@@ -3,20 +3,18 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{Method, Version};
 use platform::status::status;
-use platform::telemetry::current_traceparent;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use super::client::Client;
+use super::measure::Seen;
 use super::time::Time;
 use super::{Door, own};
 use crate::errors::detailed;
 use crate::headers;
 use crate::upstream::InTrailers;
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Answers a call.
 pub(super) async fn call(door: &Door, request: Request) -> Response {
@@ -28,10 +26,11 @@ pub(super) async fn call(door: &Door, request: Request) -> Response {
 }
 
 async fn pass(door: &Door, request: Request) -> Result<Response, Status> {
-    let client = Client::of(&request);
+    let (client, seen) = (Client::of(&request), Seen::of(&request));
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let method = door.methods.get(path).ok_or_else(|| no_method(path))?;
+    seen.method(method.name);
     let principal = door.admit(&parts.headers).await.map_err(status)?;
     let time = Time::of(&parts.headers, door.config.timeout, door.most).map_err(status)?;
     let terms = match method.streaming {
@@ -46,7 +45,6 @@ async fn pass(door: &Door, request: Request) -> Result<Response, Status> {
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = headers::passed_through(&parts.headers, client.peer);
     terms.tell(request.headers_mut());
-    follow(request.headers_mut());
     *request.uri_mut() = parts.uri;
     let response = method.upstream.clone().send(request, terms).await?;
     Ok(response.map(|body| Body::new(InTrailers::new(body))))
@@ -54,6 +52,9 @@ async fn pass(door: &Door, request: Request) -> Result<Response, Status> {
 
 /// Reflection and health. Nobody knows who asks, so what is bounded is the address.
 async fn own(door: &Door, request: Request) -> Result<Response, Status> {
+    if let Some(method) = own::method(request.uri().path()) {
+        Seen::of(&request).method(method);
+    }
     let stranger = format!("address {}", Client::of(&request).address);
     let slot = door.limits.stream(&stranger).map_err(status)?;
     let response = match door.own.clone().oneshot(request).await {
@@ -62,13 +63,6 @@ async fn own(door: &Door, request: Request) -> Result<Response, Status> {
     };
     let draining = door.draining.clone();
     Ok(response.map(|body| Body::new(own::Kept::new(body, slot, draining))))
-}
-
-/// Tells the service under which trace.
-pub(super) fn follow(metadata: &mut HeaderMap) {
-    if let Some(trace) = current_traceparent().and_then(|it| HeaderValue::try_from(it).ok()) {
-        metadata.insert(TRACEPARENT, trace);
-    }
 }
 
 /// There is no such method, or none for the outside: nobody shall tell which.

@@ -15,8 +15,10 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use kernel::{Failure, Rejection};
 use platform::call::CONSISTENCY_TOKEN_HEADER;
+use platform::metrics::calls::{Followed, OTHER};
 use platform::status::status;
-use platform::telemetry::Trace;
+use platform::telemetry::{Exchange, Rpc, Trace};
+use tonic::Code;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -24,6 +26,7 @@ use tracing::Instrument as _;
 
 use super::answer::Kind;
 use super::client::Client;
+use super::measure::{self, Limit, Protocol, Seen};
 use super::{Door, GatewayError, own};
 use crate::upstream;
 
@@ -77,8 +80,9 @@ pub(super) async fn web(request: Request, next: Next) -> Response {
         }
         return next.run(request).await;
     }
-    let grpc = service_fn(move |request: http::Request<tonic::body::Body>| {
+    let grpc = service_fn(move |mut request: http::Request<tonic::body::Body>| {
         let next = next.clone();
+        request.extensions_mut().insert(Protocol::GrpcWeb);
         async move { Ok::<_, Infallible>(next.run(request.map(Body::new)).await) }
     });
     match GrpcWebLayer::new().layer(grpc).oneshot(request).await {
@@ -87,10 +91,32 @@ pub(super) async fn web(request: Request, next: Next) -> Response {
     }
 }
 
-/// Carries on the caller's trace, and gives everything that is logged on the way a span.
-pub(super) async fn trace(request: Request, next: Next) -> Response {
+/// Carries on the client's trace, with a span until the end of the answer, and gives everything that
+/// is logged on the way its id.
+pub(super) async fn trace(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let traceparent = request.headers().get("traceparent").and_then(|it| it.to_str().ok());
-    let trace = Trace::follow(traceparent);
+    match Kind::of(request.headers()) {
+        Kind::Grpc => {
+            let path = request.uri().path();
+            let method = door.methods.get(path).map(|method| method.name);
+            let method = method.or_else(|| own::method(path)).unwrap_or(OTHER);
+            let rpc = Rpc::served(method, traceparent);
+            Followed::grpc(traced(rpc.trace(), request, next).await, rpc).map(Body::new)
+        }
+        Kind::Rest => {
+            let (method, seen) = (request.method().clone(), Seen::of(&request));
+            let mut exchange = Exchange::served(&method, traceparent);
+            let response = traced(exchange.trace(), request, next).await;
+            if let Some(route) = seen.route() {
+                exchange.route(&method, route);
+            }
+            exchange.answered(response.status());
+            Followed::plain(response, exchange, Code::Ok).map(Body::new)
+        }
+    }
+}
+
+async fn traced(trace: Trace, request: Request, next: Next) -> Response {
     let span = tracing::info_span!(
         "http",
         http.request.method = %request.method(),
@@ -134,6 +160,7 @@ pub(super) async fn shed(State(door): State<Arc<Door>>, request: Request, next: 
     match door.room.try_acquire() {
         Ok(_room) => next.run(request).await,
         Err(_) => {
+            measure::refused(Limit::Concurrency);
             let message = "too many requests at once: try again in a moment";
             let refused = Rejection::exhausted("OVERLOADED", message);
             kind.error(&status(refused), door.routes.pool())

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use kernel::Rejection;
+use platform::metrics::One;
 
+use super::measure::{self, Limit};
 use super::{GatewayConfig, Rate};
 
 /// How many callers a limiter remembers one by one.
@@ -40,22 +42,38 @@ impl Limits {
 
     /// One more request of a principal.
     pub(super) fn principal(&self, subject: &str) -> Result<(), Rejection> {
-        self.principals.check(subject).map_err(|wait| too_many("you", wait))
+        self.principals.check(subject).map_err(|wait| {
+            measure::refused(Limit::Principal);
+            too_many("you", wait)
+        })
     }
 
     /// One more request from an address.
     pub(super) fn address(&self, address: IpAddr) -> Result<(), Rejection> {
-        self.addresses.check(network(address)).map_err(|wait| too_many("your address", wait))
+        self.addresses.check(network(address)).map_err(|wait| {
+            measure::refused(Limit::Address);
+            too_many("your address", wait)
+        })
     }
 
     /// One more connection from an address, until the slot is dropped.
     pub(super) fn connection(&self, address: IpAddr) -> Option<Slot> {
-        self.connections.take(&network(address).to_string())
+        let slot = self.connections.take(&network(address).to_string());
+        slot.or_else(|| {
+            measure::refused(Limit::Connections);
+            None
+        })
     }
 
     /// One more stream of somebody, until the slot is dropped.
     pub(super) fn stream(&self, of: &str) -> Result<Slot, Rejection> {
-        self.streams.take(of).ok_or_else(|| {
+        let slot = self.streams.take(of);
+        let counted = slot.map(|mut slot| {
+            slot.counted = Some(measure::stream());
+            slot
+        });
+        counted.ok_or_else(|| {
+            measure::refused(Limit::Streams);
             let message = format!("at most {} streams at the same time", self.streams.most);
             Rejection::exhausted("TOO_MANY_STREAMS", message)
         })
@@ -134,7 +152,7 @@ impl Slots {
             return None;
         }
         *count += 1;
-        Some(Slot { of: of.to_owned(), taken: self.taken.clone() })
+        Some(Slot { of: of.to_owned(), taken: self.taken.clone(), counted: None })
     }
 }
 
@@ -142,6 +160,7 @@ impl Slots {
 pub(crate) struct Slot {
     of: String,
     taken: Arc<Mutex<HashMap<String, usize>>>,
+    counted: Option<One<0>>,
 }
 
 impl Drop for Slot {

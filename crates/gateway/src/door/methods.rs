@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use platform::metrics::calls::kept;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 use super::GatewayError;
@@ -14,6 +15,8 @@ pub(super) struct Methods(HashMap<String, Method>);
 
 /// A public method.
 pub(super) struct Method {
+    /// `package.Service/Method`.
+    pub(super) name: &'static str,
     pub(super) upstream: Upstream,
     /// Whether a call of it is a stream, in either direction.
     pub(super) streaming: bool,
@@ -35,8 +38,8 @@ impl Methods {
             let upstream = upstreams.of(service);
             let upstream = upstream.ok_or_else(|| GatewayError::NoUpstream(service.to_owned()))?;
             let streaming = rpc.is_client_streaming() || rpc.is_server_streaming();
-            let path = format!("/{service}/{}", rpc.name());
-            Ok((path, Method { upstream: upstream.clone(), streaming }))
+            let name = kept(&format!("{service}/{}", rpc.name()));
+            Ok((format!("/{name}"), Method { name, upstream: upstream.clone(), streaming }))
         };
         with_rule.chain(named).map(method).collect::<Result<_, _>>().map(Methods)
     }

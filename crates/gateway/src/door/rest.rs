@@ -22,7 +22,8 @@ use tonic::{Code, Status, Streaming};
 use super::Door;
 use super::answer::written;
 use super::client::Client;
-use super::grpc::{follow, no_method};
+use super::grpc::no_method;
+use super::measure::Seen;
 use super::time::Time;
 use crate::errors::{self, ErrorResponse, detailed};
 use crate::headers;
@@ -53,13 +54,15 @@ pub(super) async fn call(door: &Door, request: Request) -> Response {
 async fn answer(door: &Door, request: Request) -> Result<Response, ErrorResponse> {
     let pool = door.routes.pool();
     let reject = |rejection: Rejection| errors::error(&status(rejection), pool);
-    let client = Client::of(&request);
+    let (client, seen) = (Client::of(&request), Seen::of(&request));
     let (parts, body) = request.into_parts();
     let found = door.routes.find(&parts.method, parts.uri.path());
     let found = found.map_err(|refusal| errors::refused(refusal, pool))?;
     let route = found.route;
     let method = door.methods.get(&route.grpc_path);
     let method = method.ok_or_else(|| errors::error(&no_method(&route.grpc_path), pool))?;
+    seen.method(method.name);
+    seen.routed(&route.template);
 
     let principal = door.admit(&parts.headers).await.map_err(reject)?;
     let time = Time::of(&parts.headers, door.config.timeout, door.most).map_err(reject)?;
@@ -68,7 +71,7 @@ async fn answer(door: &Door, request: Request) -> Result<Response, ErrorResponse
     let body = body.unwrap_or(Err(Unread::Late)).map_err(|unread| unread.error(pool))?;
     let message = transcode::message(&found, parts.uri.query(), &parts.headers, &body);
     let message = Bytes::from(message.map_err(reject)?.encode_to_vec());
-    let mut metadata = headers::metadata(&parts.headers, client.peer).map_err(reject)?;
+    let metadata = headers::metadata(&parts.headers, client.peer).map_err(reject)?;
 
     let terms = match method.streaming {
         true => {
@@ -77,10 +80,9 @@ async fn answer(door: &Door, request: Request) -> Result<Response, ErrorResponse
         }
         false => time.of_message(),
     };
-    follow(&mut metadata);
     let call = Call { route, upstream: &method.upstream, message, metadata, terms };
     let answered = match method.streaming {
-        true => call.stream(door, Format::accepted(accept(&parts.headers))).await,
+        true => call.stream(door, Format::accepted(accept(&parts.headers)), seen).await,
         false => call.unary(parts.method.is_safe()).await,
     };
     answered.map_err(|status| {
@@ -114,12 +116,12 @@ impl Call<'_> {
 
     /// A stream, each element as soon as it comes and as fast as the client takes it. When the
     /// client goes away, so does the call.
-    async fn stream(self, door: &Door, format: Format) -> Result<Response, Status> {
+    async fn stream(self, door: &Door, format: Format, seen: Seen) -> Result<Response, Status> {
         let Call { route, upstream, message, mut metadata, terms } = self;
         terms.tell(&mut metadata);
         let answer = upstream.stream(&route.grpc_path, message, metadata, terms).await?;
         let (metadata, elements, _) = answer.into_parts();
-        let frames = Frames { route: route.clone(), format, elements };
+        let frames = Frames { route: route.clone(), format, elements, seen };
         let frames = stream::unfold(Some(frames), {
             let routes = door.routes.clone();
             move |frames| {
@@ -142,6 +144,7 @@ struct Frames {
     route: Route,
     format: Format,
     elements: Streaming<Bytes>,
+    seen: Seen,
 }
 
 impl Frames {
@@ -162,7 +165,10 @@ impl Frames {
         };
         match frame {
             Ok(frame) => (frame.into(), Some(self)),
-            Err(status) => (self.format.error(&status, pool).into(), None),
+            Err(status) => {
+                self.seen.failed(status.code());
+                (self.format.error(&status, pool).into(), None)
+            }
         }
     }
 }

@@ -1,10 +1,16 @@
-//! The port: HTTP/1.1 and HTTP/2 (with prior knowledge), told apart by their first bytes.
+//! The port: HTTP/1.1 and HTTP/2 (with prior knowledge, or as agreed upon in the handshake of TLS),
+//! told apart by their first bytes.
+//!
+//! A connection that has grown old is closed when its requests are done, so that clients come round to
+//! replicas that are new.
 //!
 //! The end, in order: health says no, load balancers get a moment to notice, no new connections,
 //! streams end with `UNAVAILABLE` so that their clients carry on elsewhere, requests in flight get a
 //! while to finish.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,15 +20,19 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use platform::shutdown::Shutdown;
+use platform::tls::{Listener, ServerTls, TlsStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::{ServiceExt as _, service_fn};
 
+use super::client::OverTls;
+use super::measure;
 use super::patient::Patient;
 use super::{Door, Gateway, GatewayConfig, Slot};
 
@@ -39,26 +49,30 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 impl Gateway {
     /// Serves until the process is asked to stop, then drains.
-    pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) {
+    pub async fn serve(self, listener: impl Into<Listener>, shutdown: Shutdown) {
+        let Listener { tcp: listener, tls } = listener.into();
         let port = Port {
             router: self.router(),
             builder: builder(&self.door.config),
             door: self.door.clone(),
+            tls,
+            connection_age: self.server.connection_age,
             cut: CancellationToken::new(),
         };
-        let watched = GracefulShutdown::new();
+        let conversations = TaskTracker::new();
         let ending = async {
             shutdown.cancelled().await;
             self.door.serving.send_replace(false);
             sleep(self.server.drain_delay).await;
         };
         tokio::select! {
-            () = port.accept(&listener, &watched) => {}
+            () = port.accept(&listener, &conversations) => {}
             () = ending => {}
         }
         drop(listener);
         self.door.draining.cancel();
-        if tokio::time::timeout(self.server.drain, watched.shutdown()).await.is_err() {
+        conversations.close();
+        if tokio::time::timeout(self.server.drain, conversations.wait()).await.is_err() {
             tracing::warn!(after = ?self.server.drain, "cut requests that were still in flight");
         }
         port.cut.cancel();
@@ -66,10 +80,13 @@ impl Gateway {
 }
 
 /// What a connection is served with.
+#[derive(Clone)]
 struct Port {
     router: Router,
     builder: Builder<TokioExecutor>,
     door: Arc<Door>,
+    tls: Option<ServerTls>,
+    connection_age: Duration,
     /// Ends what has not ended in time.
     cut: CancellationToken,
 }
@@ -96,14 +113,16 @@ struct TooMany;
 
 impl Port {
     /// Accepts for as long as it is let.
-    async fn accept(&self, listener: &TcpListener, watched: &GracefulShutdown) {
+    async fn accept(&self, listener: &TcpListener, conversations: &TaskTracker) {
         let room = Arc::new(Semaphore::new(self.door.config.connections));
         loop {
             // It fails when the semaphore is closed, which nobody does.
             let Ok(room) = room.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, address)) => match self.slot(address.ip().to_canonical()) {
-                    Ok(slot) => self.welcome(stream, address, watched.watcher(), (room, slot)),
+                    Ok(slot) => {
+                        conversations.spawn(self.clone().welcome(stream, address, (room, slot)));
+                    }
                     Err(TooMany) => tracing::debug!(%address, "too many connections"),
                 },
                 Err(error) => {
@@ -122,46 +141,93 @@ impl Port {
         }
     }
 
-    fn welcome(
-        &self,
+    async fn welcome(
+        self,
         stream: TcpStream,
         address: SocketAddr,
-        watcher: Watcher,
         room: (OwnedSemaphorePermit, Option<Slot>),
     ) {
+        let (_room, _counted) = (room, measure::connection());
         // Without it, small answers wait for the client's acknowledgement of the one before.
         stream.set_nodelay(true).ok();
+        let stream = Patient::new(stream, self.door.config.write_timeout);
+        match &self.tls {
+            None => self.converse(stream, Client { address, tls: false }).await,
+            Some(tls) => match self.shake_hands(tls, stream).await {
+                Ok(stream) => self.converse(stream, Client { address, tls: true }).await,
+                Err(error) => tracing::debug!(%address, %error, "a handshake failed"),
+            },
+        }
+    }
+
+    /// The handshake, for as long as a client may take, and we go on.
+    async fn shake_hands(
+        &self,
+        tls: &ServerTls,
+        stream: Patient,
+    ) -> io::Result<TlsStream<Patient>> {
+        tokio::select! {
+            shaken = tls.accept(stream, self.door.config.header_timeout) => shaken,
+            () = self.door.draining.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+
+    /// Answers the requests of a connection, until either end has had enough.
+    async fn converse<I>(&self, stream: I, client: Client)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let heard = Arc::new(AtomicBool::new(false));
         let (router, hears) = (self.router.clone(), heard.clone());
         let service = service_fn(move |request: http::Request<_>| {
             hears.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ConnectInfo(address));
+            request.extensions_mut().insert(ConnectInfo(client.address));
+            if client.tls {
+                request.extensions_mut().insert(OverTls);
+            }
             router.clone().oneshot(request)
         });
         let service = TowerToHyperService::new(service);
-        let io = TokioIo::new(Patient::new(stream, self.door.config.write_timeout));
-        let connection = self.builder.serve_connection(io, service).into_owned();
-        let connection = watcher.watch(connection);
-        let (cut, patience) = (self.cut.clone(), self.door.config.header_timeout);
-        tokio::spawn(async move {
-            let _room = room;
-            // Whoever says nothing at all, or not even which HTTP it is.
-            let silent = async {
-                sleep(patience).await;
-                if heard.load(Ordering::Relaxed) {
-                    std::future::pending::<()>().await;
-                }
-            };
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        // What has begun may end, and the client goes elsewhere with the rest.
+        let farewell = async {
             tokio::select! {
-                outcome = connection => {
-                    if let Err(error) = outcome {
-                        tracing::debug!(%error, "a connection broke");
-                    }
-                }
-                () = silent => tracing::debug!(%address, "a client said nothing in time"),
-                () = cut.cancelled() => {}
+                () = sleep(self.connection_age) => {}
+                () = self.door.draining.cancelled() => {}
             }
-        });
+        };
+        let conversation = async {
+            tokio::select! {
+                outcome = connection.as_mut() => return outcome,
+                () = farewell => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        };
+        // Whoever says nothing at all, or not even which HTTP it is.
+        let silent = async {
+            sleep(self.door.config.header_timeout).await;
+            if heard.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            outcome = conversation => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "a connection broke");
+                }
+            }
+            () = silent => tracing::debug!(address = %client.address, "a client said nothing in time"),
+            () = self.cut.cancelled() => {}
+        }
     }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy)]
+struct Client {
+    address: SocketAddr,
+    tls: bool,
 }

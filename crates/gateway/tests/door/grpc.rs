@@ -123,6 +123,7 @@ async fn reflection_shows_all_services() {
             let questions = [
                 ask(MessageRequest::ListServices(String::new())),
                 ask(MessageRequest::FileContainingSymbol("door.v1.Kitchen.Cook".to_owned())),
+                ask(MessageRequest::FileContainingSymbol("google.rpc.ErrorInfo".to_owned())),
             ];
             let mut client = ServerReflectionClient::new($house.channel());
             let answers = client.server_reflection_info(streams::iter(questions)).await;
@@ -136,6 +137,8 @@ async fn reflection_shows_all_services() {
             let file = &files.file_descriptor_proto[0];
             // The rule is there too.
             assert!(file.windows(17).any(|it| it == b"/v1/{table=tables"));
+            let details = next().await;
+            assert!(matches!(details, MessageResponse::FileDescriptorResponse(_)), "of errors");
             list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
         }};
     }

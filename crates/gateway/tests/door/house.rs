@@ -9,17 +9,17 @@ use gateway::routes::RouteTable;
 use gateway::{Gateway, GatewayConfig, Upstreams};
 use kernel::Role;
 use platform::auth::{AuthConfig, Verifier};
+use platform::client::{Balanced, balanced};
 use platform::issuer::Issuer;
 use platform::server::ServerConfig;
 use platform::shutdown::Shutdown;
+use platform::tls::{Listener, ServerTls};
 use prost_reflect::DescriptorPool;
 use protox::Compiler;
 use protox::file::{ChainFileResolver, GoogleFileResolver, IncludeFileResolver};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
-use tower::util::{BoxCloneSyncService, MapErrLayer};
-use tower::{BoxError, Layer as _};
 
 use crate::kitchen::{Replica, Seen};
 
@@ -45,6 +45,9 @@ pub(crate) struct Plan {
     pub(crate) server: ServerConfig,
     pub(crate) kitchens: &'static [&'static str],
     pub(crate) beside: axum::Router,
+    pub(crate) tls: Option<ServerTls>,
+    /// Who answers for the kitchen instead of its replicas.
+    pub(crate) instead: Option<Balanced>,
 }
 
 impl Default for Plan {
@@ -55,6 +58,8 @@ impl Default for Plan {
             server: ServerConfig::default(),
             kitchens: &["anna"],
             beside: axum::Router::new(),
+            tls: None,
+            instead: None,
         }
     }
 }
@@ -72,7 +77,8 @@ impl House {
             kitchens.push(Replica::start(cook, &seen).await);
         }
         let cellar = Replica::start("carl", &seen).await;
-        let upstreams = Upstreams::new().with("the kitchen", channel(&kitchens), [KITCHEN]).with(
+        let kitchen = plan.instead.unwrap_or_else(|| channel(&kitchens));
+        let upstreams = Upstreams::new().with("the kitchen", kitchen, [KITCHEN]).with(
             "the cellar",
             channel(std::slice::from_ref(&cellar)),
             [CELLAR],
@@ -80,9 +86,10 @@ impl House {
         let table = Arc::new(RouteTable::new(&protos()).expect("good rules"));
         let gateway = Gateway::new(table, upstreams, verifier, plan.config, plan.server);
         let gateway = gateway.expect("a gateway").beside(plan.beside);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = tcp.local_addr().expect("an address");
         let shutdown = Shutdown::new();
+        let listener = Listener { tcp, tls: plan.tls };
         let served = tokio::spawn(gateway.serve(listener, shutdown.clone()));
         House { issuer, address, shutdown, served, seen, kitchens, cellar }
     }
@@ -111,13 +118,9 @@ async fn issuer() -> (Issuer, Verifier) {
 }
 
 /// A channel to any of these.
-fn channel(replicas: &[Replica]) -> platform::client::Balanced {
-    let endpoint = |replica: &Replica| {
-        let address = format!("http://{}", replica.address);
-        Endpoint::from_shared(address).expect("an address").tcp_nodelay(true)
-    };
-    let channel = Channel::balance_list(replicas.iter().map(endpoint));
-    BoxCloneSyncService::new(MapErrLayer::new(BoxError::from).layer(channel))
+fn channel(replicas: &[Replica]) -> Balanced {
+    let addresses: Vec<String> = replicas.iter().map(|it| it.address.to_string()).collect();
+    balanced(&addresses.join(",")).expect("addresses")
 }
 
 pub(crate) fn protos() -> DescriptorPool {

@@ -17,8 +17,8 @@ use tokio::runtime::Runtime;
 use tonic::body::Body;
 use tonic::metadata::KeyAndValueRef;
 use tonic::server::{Grpc, NamedService};
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
@@ -107,6 +107,16 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) async fn start(cook: &'static str, seen: &Arc<Seen>) -> Replica {
+        Replica::with(cook, seen, Server::builder()).await
+    }
+
+    /// One that speaks TLS.
+    pub(crate) async fn secured(seen: &Arc<Seen>, tls: ServerTlsConfig) -> Replica {
+        let server = Server::builder().tls_config(tls).expect("good certificates");
+        Replica::with("anna", seen, server).await
+    }
+
+    async fn with(cook: &'static str, seen: &Arc<Seen>, mut server: Server) -> Replica {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a listener");
         let address = listener.local_addr().expect("an address");
@@ -119,7 +129,7 @@ impl Replica {
                 health.set_service_status(name, tonic_health::ServingStatus::Serving).await;
             }
             let listener = TcpListener::from_std(listener).expect("a listener");
-            let server = Server::builder()
+            let server = server
                 .add_service(doctor)
                 .add_service(Kitchen(service.clone()))
                 .add_service(Cellar(service));

@@ -7,7 +7,7 @@ use platform::status::retry_after;
 use super::house::{House, Mood, everywhere_with, fee};
 use super::*;
 
-fn room(concurrency: usize, queue: usize) -> Config {
+pub(super) fn room(concurrency: usize, queue: usize) -> Config {
     let bound = |bound| NonZeroUsize::new(bound).expect("not 0");
     Config { concurrency: bound(concurrency), queue: bound(queue), ..Config::default() }
 }

@@ -14,6 +14,7 @@ use platform::consumer::Known;
 use platform::consumer::Policies as _;
 use platform::db::{Db, DbConfig};
 use platform::outbox::{Pokes, row};
+use platform::server::Routes;
 use platform::shutdown::Shutdown;
 use platform::store::Store;
 use prost::{Message, Name};
@@ -31,7 +32,7 @@ use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 
 use crate::app::{Outcome, Payments, RefundRequest};
-use crate::grpc::{Grpc, parse_fee};
+use crate::grpc::{Grpc, parse_fee, routes};
 use crate::migration::Migrations;
 use crate::policies::Policies;
 use crate::ports::{Charge, Provider, Refund, RefundVerdict, Verdict};
@@ -214,6 +215,11 @@ impl House {
     pub(super) async fn replica(&self) -> Payments {
         let House { db, clock, provider, tasks, config, .. } = self;
         payments(db, clock, provider, tasks, config.clone()).await
+    }
+
+    /// What the context serves.
+    pub(super) fn routes(&self) -> Routes {
+        routes(self.grpc.payments.clone(), self.clock.clone())
     }
 
     /// Driving asks for the fee of a ride.

@@ -23,13 +23,30 @@ use tracing::Instrument as _;
 
 use crate::auth::is_open;
 use crate::call::{Deadline, read_timeout};
+use crate::metrics::calls::{self, Call, Followed, Methods};
 use crate::status::{self, status, upper_snake};
-use crate::telemetry::Trace;
+use crate::telemetry::Rpc;
 
-/// Carries on the caller's trace, and gives everything that is logged on the way a span.
-pub(super) async fn trace(request: Request, next: Next) -> Response {
+/// Measures the call, until its answer has come to its end.
+pub(super) async fn measure(
+    State(methods): State<Arc<Methods>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let call = Call::served(methods.at(request.uri().path()));
+    call.follow(next.run(request).await).map(Body::new)
+}
+
+/// Carries on the caller's trace, with a span until the end of the answer, and gives everything that
+/// is logged on the way its id.
+pub(super) async fn trace(
+    State(methods): State<Arc<Methods>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let traceparent = request.headers().get("traceparent").and_then(|it| it.to_str().ok());
-    let trace = Trace::follow(traceparent);
+    let rpc = Rpc::served(methods.at(request.uri().path()), traceparent);
+    let trace = rpc.trace();
     let (service, method) =
         request.uri().path().trim_start_matches('/').split_once('/').unwrap_or_default();
     let span = tracing::info_span!(
@@ -47,7 +64,8 @@ pub(super) async fn trace(request: Request, next: Next) -> Response {
         tracing::debug!(?code, elapsed = ?start.elapsed(), "answered");
         response
     };
-    trace.scope(answer.instrument(span)).await
+    let response = trace.scope(answer.instrument(span)).await;
+    Followed::grpc(response, rpc).map(Body::new)
 }
 
 /// Gives an error from tonic itself, or a bare one from a handler, what every error has: a reason.
@@ -76,7 +94,7 @@ fn explained(bare: &Status) -> Status {
             tracing::error!(error = message, "internal error");
             status::internal()
         }
-        code => status::other(code, &upper_snake(code), message),
+        code => status::other(code, upper_snake(code), message),
     };
     *explained.metadata_mut() = bare.metadata().clone();
     explained
@@ -96,6 +114,7 @@ pub(super) async fn shed(
     match room.try_acquire() {
         Ok(_room) => next.run(request).await,
         Err(_) => {
+            calls::no_room();
             let message = "too many requests at once: try again in a moment";
             refuse(Rejection::exhausted("OVERLOADED", message))
         }

@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::metrics::Gauge;
+
+static READY: Gauge = Gauge::new("taxi.ready", "", "Whether a check of readiness holds");
+
 /// The checks that must all hold before requests make sense: the database answers, the broker
 /// answers. Clones share them.
 ///
@@ -34,6 +38,7 @@ impl Readiness {
 
     /// Says how a check stands. The first word on a check registers it.
     pub fn set(&self, name: &'static str, ready: bool) {
+        READY.set(u64::from(ready), [("check", name)]);
         self.0.send_if_modified(|state| state.checks.insert(name, ready) != Some(ready));
     }
 

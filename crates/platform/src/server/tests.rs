@@ -310,6 +310,7 @@ async fn health_follows_readiness_and_needs_no_token() {
     assert_eq!(health(&house, "").await.expect("a status"), serving);
     house.readiness.set("database", false);
     assert_eq!(next().await.expect("a status"), not_serving);
+    assert_eq!(health(&house, "liveness").await.expect("a status"), serving, "it is alive");
     let unknown = health(&house, "nobody.v1.Nothing").await;
     assert_eq!(refused(unknown), (Code::NotFound, "NOT_FOUND".to_owned()));
 }

@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{Persist, cause, note_known};
 use crate::consumer::Known;
 use crate::db::{Db, WriteError, failure, id_is, internal};
+use crate::metrics;
 use crate::outbox::{self, Pokes, chain};
 use crate::shutdown::Shutdown;
 
@@ -182,8 +183,10 @@ impl<A: Persist> Writer<A> {
             desk.recall(&tx, batch).await?;
         }
         let decided = batch.iter().map(|command| desk.take(command)).collect::<Result<_, _>>()?;
+        let kinds = std::mem::take(&mut desk.kinds);
         desk.write(&tx).await?;
         tx.commit().await?;
+        kinds.into_iter().for_each(metrics::committed);
         Ok(decided)
     }
 
@@ -271,6 +274,8 @@ struct Desk<'a, A: Persist> {
     /// In the order of their changes: what one gives up, the next may take.
     changed: Vec<Uuid>,
     events: Vec<outbox::row::ActiveModel>,
+    /// The names of these events.
+    kinds: Vec<&'static str>,
     beside: Vec<InsertStatement>,
     /// Sorted, as what is known: replicas that write the same rows do so in the same order.
     causes: BTreeMap<(Uuid, String), cause::ActiveModel>,
@@ -286,6 +291,7 @@ impl<'a, A: Persist> Desk<'a, A> {
             spent: HashMap::new(),
             changed: Vec::new(),
             events: Vec::new(),
+            kinds: Vec::new(),
             beside: Vec::new(),
             causes: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -350,10 +356,12 @@ impl<'a, A: Persist> Desk<'a, A> {
             Err(rejection) => return Ok(Err(rejection)),
         };
         let id = recorded.id();
-        let publications = events.iter().map(|event| A::publication(&recorded, event));
+        let publications: Vec<_> =
+            events.iter().map(|event| A::publication(&recorded, event)).collect();
+        self.kinds.extend(publications.iter().map(|it| it.kind));
         self.beside.extend(events.iter().filter_map(|event| A::beside(&recorded, event)));
         let first = recorded.version - events.len() as i64 + 1;
-        self.events.extend(outbox::rows(self.clock, cause, id, first, publications));
+        self.events.extend(outbox::rows(self.clock, cause, id, first, publications.into_iter()));
         // A policy repeats only because it does not know; a client wants the answer it has missed.
         let answer = (cause.actor.role != Role::Service).then(|| keep_answer(&recorded));
         let answer = answer.transpose().map_err(WriteError::Failed)?;

@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// Where to listen; port 0 lets the kernel choose.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// What others call it, when that is not where it listens.
+    #[arg(long)]
+    url: Option<String>,
     /// Who the tokens are for.
     #[arg(long, default_value = "taxi")]
     audience: String,
@@ -27,7 +30,8 @@ pub(crate) struct Args {
 /// Serves until a signal.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     let listener = ports::bind(args.listen, "the issuer", "choose another with `--listen`").await?;
-    let url = format!("http://{}", ports::address(&listener)?);
+    let here = format!("http://{}", ports::address(&listener)?);
+    let url = args.url.map_or(here, |url| url.trim_end_matches('/').to_owned());
     let issuer = match &args.data {
         None => Issuer::new(&url, args.audience),
         Some(file) => Issuer::load_or_create(&url, args.audience, file).map_err(|error| {

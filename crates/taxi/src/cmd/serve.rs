@@ -17,7 +17,8 @@ use crate::contexts::Name;
 use crate::exit::Exit;
 use crate::mesh::{self, Mesh};
 use crate::ready::{Ready, ReadyFile};
-use crate::{Global, gateway, ports};
+use crate::tls::Tls;
+use crate::{Global, gateway, ports, tls};
 
 /// Serve contexts, or the gateway, in production.
 #[derive(Debug, clap::Args)]
@@ -83,6 +84,15 @@ enum LogFormat {
 }
 
 impl Args {
+    /// What this process is called in traces: `taxi-driving`; `taxi` when it serves several parts.
+    pub(crate) fn service_name(&self) -> String {
+        match self.parts[..] {
+            [Part::Context(name)] => format!("taxi-{name}"),
+            [Part::Gateway] => format!("taxi-{}", gateway::NAME),
+            _ => "taxi".to_owned(),
+        }
+    }
+
     /// How log lines look.
     pub(crate) fn log_format(&self) -> telemetry::Format {
         match self.log_format {
@@ -101,6 +111,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     parts.dedup();
     let contexts: Vec<Name> = parts.iter().filter_map(|part| part.context()).collect();
     settings.require(&contexts)?;
+    let tls = Tls::load(&settings.tls)?;
 
     let listen = settings.listen.clone();
     let bind = async |what: &str, port| {
@@ -115,7 +126,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
         false => None,
     };
     if let Some(door) = &door {
-        ready.gateway = Some(format!("http://{}", ports::address(door)?));
+        ready.gateway = Some(tls::base(tls.gateway.as_ref(), ports::address(door)?));
     }
     let mut listeners = Vec::new();
     for context in contexts {
@@ -125,7 +136,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
         listeners.push((context, listener, address));
     }
 
-    let mesh = Mesh::new(settings, on_signals()?);
+    let mesh = Mesh::new(settings, on_signals()?).with_tls(tls);
     // A process is ready or it is not: all its contexts share one answer.
     let readiness = Readiness::new();
     let health = server::admin(admin, readiness.clone(), mesh.backlogs.clone(), mesh.stop.clone());
@@ -145,11 +156,18 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
         addresses.push(address);
     }
 
-    let serving = futures::future::try_join_all(addresses.into_iter().map(mesh::serving));
+    let serving = async {
+        if mesh.tls.contexts.is_some() {
+            // Our certificate is for a name, and this is an address: we believe ourselves.
+            readiness.ready().await;
+            return Ok(());
+        }
+        futures::future::try_join_all(addresses.into_iter().map(mesh::serving)).await.map(drop)
+    };
     let _ready_file = tokio::select! {
         () = mesh.stop.cancelled() => None,
         serving = serving => {
-            serving.map_err(|status| Exit::failed(format!("not serving: {}", status.message())))?;
+            serving.map_err(|status: tonic::Status| Exit::failed(format!("not serving: {}", status.message())))?;
             tracing::info!("ready");
             global.ready_file.as_deref().map(|path| ReadyFile::write(path, &ready)).transpose()?
         }

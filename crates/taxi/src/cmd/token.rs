@@ -44,9 +44,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
     global.output.item(&granted.access_token, &granted)
 }
 
-/// Gets a token from the development issuer behind the mesh's door.
+/// Gets a token from the development issuer of a mesh.
 pub(crate) async fn issue(ready: &Ready, role: &str, subject: &str) -> Result<Granted, Exit> {
-    let Some(gateway) = &ready.gateway else {
+    let Some(issuer) = ready.issuer.as_ref().or(ready.gateway.as_ref()) else {
         return Err(Exit::unavailable(
             "this mesh has no development issuer: give a token of its own issuer with `--token`",
         ));
@@ -60,12 +60,12 @@ pub(crate) async fn issue(ready: &Ready, role: &str, subject: &str) -> Result<Gr
     let away = |error: reqwest::Error| {
         let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         Exit::unavailable(format!(
-            "the issuer at {gateway} does not answer ({why}): start a mesh with `taxi dev`"
+            "the issuer at {issuer} does not answer ({why}): start a mesh with `taxi dev`"
         ))
     };
     // Nobody's proxy knows our loopback.
     let http = reqwest::Client::builder().no_proxy().build().map_err(away)?;
-    let asked = http.post(format!("{gateway}/oauth2/token")).form(&form).send();
+    let asked = http.post(format!("{issuer}/oauth2/token")).form(&form).send();
     let answer = asked.await.map_err(away)?;
     if !answer.status().is_success() {
         let why = answer.text().await.unwrap_or_default();

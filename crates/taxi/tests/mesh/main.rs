@@ -2,10 +2,12 @@
 //! is dropped it must have drained: nothing in an outbox, nothing parked, every process ended well.
 
 mod bad_input;
+mod browser;
 mod cancel;
-mod demo;
+mod credentials;
 mod disk;
 mod dues;
+mod examples;
 mod expiry;
 mod faults;
 mod gateway;
@@ -15,11 +17,14 @@ mod operator;
 mod outage;
 mod outbox;
 mod parked;
-mod payment_demo;
 mod people;
 mod power;
 mod race;
 mod rebuild;
 mod repeat;
 mod ride;
+mod schemathesis;
 mod survival;
+mod tls;
+mod trace;
+mod upstream;

@@ -1,31 +1,75 @@
 //! What Prometheus collects from real processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel::Uuid;
 use prost::Name;
 use proto::allocation::v1::AllocationRequested;
 use proto::allocation::v1::allocation::State;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
-use testkit::{Backing, Mesh, RELATIONAL, eventually};
+use testkit::{Backing, Mesh, RELATIONAL, Role, eventually};
 
 use crate::people::{Customer, Driver, SOON, dev, serve};
 
 /// The shards of the stream, unless somebody configures another number.
 const SHARDS: usize = 8;
 
+/// The page that explains what is collected.
+const PAGE: &str = include_str!("../../../../docs/metrics.md");
+
 /// One answer of `/metrics`: each series with its value.
 #[derive(Debug)]
 struct Metrics(BTreeMap<String, f64>);
 
+/// A metric as Prometheus sees it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Metric {
+    name: String,
+    kind: String,
+    labels: BTreeSet<String>,
+}
+
+/// Every metric of the page, with its unit.
+fn documented() -> BTreeMap<Metric, String> {
+    let rows =
+        PAGE.lines().filter(|line| line.starts_with("| `taxi_") || line.starts_with("| `rpc_"));
+    let metric = |row: &str| {
+        let cells: Vec<String> = row.split('|').map(|cell| cell.trim().replace('`', "")).collect();
+        let labels = cells[3].split(", ").filter(|label| !label.is_empty());
+        let labels = labels.map(str::to_owned).collect();
+        (Metric { name: cells[1].clone(), kind: cells[2].clone(), labels }, cells[4].clone())
+    };
+    rows.map(metric).collect()
+}
+
+/// Every metric of an answer.
+fn collected(text: &str) -> BTreeSet<Metric> {
+    let metric = |line: &str| {
+        let (name, kind) = line.split_once(' ').expect("a name and a type");
+        // A histogram has several samples: its count has the labels that we gave it.
+        let sampled = if kind == "histogram" { format!("{name}_count") } else { name.to_owned() };
+        let samples = text.lines().filter_map(|line| line.strip_prefix(&sampled));
+        let sample = { samples }.find(|it| it.starts_with(['{', ' '])).expect("a sample");
+        let labels = sample.strip_prefix('{').and_then(|labels| labels.split_once('}'));
+        let labels = labels.map_or("", |(labels, _)| labels).split(',');
+        let labels = labels.filter_map(|label| Some(label.split_once('=')?.0.to_owned())).collect();
+        Metric { name: name.to_owned(), kind: kind.to_owned(), labels }
+    };
+    text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(metric).collect()
+}
+
+/// What `/metrics` answers at this address.
+async fn scraped(mesh: &Mesh, base: &str) -> String {
+    let answer = mesh.http().get(format!("{base}/metrics")).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    answer.text().await.expect("text")
+}
+
 impl Metrics {
     /// What one process says at this address.
     async fn at(mesh: &Mesh, base: &str) -> Metrics {
-        let url = format!("{base}/metrics");
-        let answer = mesh.http().get(url).send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-        let text = answer.text().await.expect("text");
+        let text = scraped(mesh, base).await;
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let sample = |line: &str| {
             let (series, value) = line.rsplit_once(' ').expect("a series and a value");
@@ -161,7 +205,8 @@ async fn after_a_ride_the_numbers_are_those_of_the_tables() {
         let folded = metrics.one("taxi_view_folded_total", "view", "dashboard");
         let ages = metrics.all("taxi_view_age_seconds", "view", "dashboard");
         let fresh = ages.len() == SHARDS && ages.iter().all(|age| *age < 5.0);
-        if folded == Some(events) && fresh { Ok(()) } else { Err(metrics) }
+        let stuck = metrics.0.get("taxi_rides_stuck");
+        if folded == Some(events) && fresh && stuck == Some(&0.0) { Ok(()) } else { Err(metrics) }
     })
     .await;
 
@@ -193,7 +238,9 @@ async fn what_does_not_answer_has_no_value() {
         let unsent = metrics.one("taxi_outbox_unsent", "context", "allocation");
         let age = metrics.one("taxi_outbox_age_seconds", "context", "allocation");
         let pending = metrics.all("taxi_consumer_pending", "consumer", "allocation");
-        let told = unsent == Some(1.0) && age > Some(0.0) && pending.is_empty();
+        let open = metrics.one("taxi_allocations_open", "state", "REQUESTED");
+        let told =
+            (unsent, open) == (Some(1.0), Some(1.0)) && age > Some(0.0) && pending.is_empty();
         if told { Ok(()) } else { Err(metrics) }
     })
     .await;
@@ -223,4 +270,64 @@ async fn taxi_dev_has_the_metrics_of_all_contexts_at_its_door() {
         drained.map(|_| assert!(metrics.handled("message", "applied") > 0.0))
     })
     .await;
+    what_happened_is_counted(&mesh).await;
+    the_page_is_what_is_collected(&mesh).await;
+}
+
+/// After one ride, and one request from outside.
+async fn what_happened_is_counted(mesh: &Mesh) {
+    let token = mesh.token(Role::Customer, "C1").await;
+    let url = format!("{}/v1/allocations", mesh.gateway());
+    let asked = mesh.http().get(url).bearer_auth(token).send().await.expect("an answer");
+    assert_eq!(asked.status(), 200);
+    let list = "taxi.allocation.v1.AllocationService/ListAllocations";
+    let passed = |labels: &str| format!("{{{labels},rpc_response_status_code=\"OK\"}}");
+    let expected = [
+        ("taxi_events_committed_total{event=\"DrivingFinished\"}".to_owned(), 1.0),
+        ("taxi_messages_sent_total{template=\"DRIVING_FINISHED\"}".to_owned(), 1.0),
+        ("taxi_allocations_open{state=\"REQUESTED\"}".to_owned(), 0.0),
+        ("taxi_drivings_open{state=\"STARTED\"}".to_owned(), 0.0),
+        ("taxi_payments_open{state=\"DEFERRED\"}".to_owned(), 0.0),
+        ("taxi_payments_due".to_owned(), 0.0),
+        ("taxi_rides_stuck".to_owned(), 0.0),
+        ("taxi_gateway_refused_total{limit=\"principal\"}".to_owned(), 0.0),
+        (
+            format!(
+                "taxi_gateway_request_duration_seconds_count{}",
+                passed(&format!("protocol=\"rest\",rpc_method=\"{list}\""))
+            ),
+            1.0,
+        ),
+    ];
+    eventually(SOON, || async {
+        let metrics = Metrics::at(mesh, mesh.gateway()).await;
+        let missing = expected.iter().find(|(series, value)| metrics.0.get(series) != Some(value));
+        let calls = metrics.all("rpc_server_call_duration_seconds_count", "rpc_method", list);
+        // By the gateway, and perhaps by who has waited for the end of the ride.
+        match missing {
+            None if calls.iter().sum::<f64>() >= 1.0 => Ok(()),
+            missing => Err(format!("{missing:?} is not in {metrics:?}")),
+        }
+    })
+    .await;
+}
+
+async fn the_page_is_what_is_collected(mesh: &Mesh) {
+    let page = documented();
+    let collected = eventually(SOON, || async {
+        let collected = collected(&scraped(mesh, mesh.gateway()).await);
+        // Some appear only after a while, such as the age of a view.
+        match page.keys().find(|metric| !collected.contains(metric)) {
+            None => Ok(collected),
+            Some(missing) => Err(format!("{missing:?} is not in {collected:?}")),
+        }
+    })
+    .await;
+    let unexplained: Vec<_> = collected.iter().filter(|it| !page.contains_key(it)).collect();
+    assert!(unexplained.is_empty(), "{unexplained:?}");
+    for (Metric { name, kind, .. }, unit) in page {
+        assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
+        assert_eq!(name.contains("_seconds"), unit == "seconds", "{name} in {unit}");
+        assert!(kind != "histogram" || name.ends_with("_duration_seconds"), "{name}");
+    }
 }

@@ -26,6 +26,15 @@ pub(crate) async fn dev(backing: Backing) -> Mesh {
     Mesh::start(env!("CARGO_BIN_EXE_taxi"), backing).await
 }
 
+/// With settings of its own, as they are written in a configuration file.
+pub(crate) async fn dev_with(backing: Backing, settings: &str) -> Mesh {
+    let files = tempfile::tempdir().expect("a directory");
+    let file = files.path().join("taxi.toml");
+    std::fs::write(&file, settings).expect("written");
+    let arguments = ["--config", file.to_str().expect("text")];
+    Mesh::start_with(env!("CARGO_BIN_EXE_taxi"), backing, &arguments).await
+}
+
 pub(crate) async fn serve() -> Mesh {
     Mesh::serve(env!("CARGO_BIN_EXE_taxi")).await
 }

@@ -14,8 +14,8 @@ use crate::evidence::{Driving, View};
 /// itself, and with the rows of allocation, driving and payment.
 ///
 /// * Each ride of the stream has one row, each row a ride, and each allocation too.
-/// * The row is the fold in every column, and its timeline is the ride's events by name and id in
-///   the order of the stream, each once.
+/// * The row is the fold in every column, and its timeline is the ride's events by name and id, each
+///   once, oldest first. Its place in the stream may be that of a copy that came later.
 /// * The states shown are those of the allocation and the driving; so are the driving, driver, times
 ///   and fee, and of a cancelled ride the reason that allocation keeps.
 /// * A payment that is decided (APPROVED, DECLINED or REFUNDED) is shown so, with all that was given
@@ -44,29 +44,39 @@ pub(super) fn is_the_fold_and_the_sources(case: &Case<'_>) -> Verdict {
 }
 
 fn is_fold(view: &View, folded: Folded, it: &mut Subject<'_>) {
-    let row = View { timeline: String::new(), ..view.clone() };
+    let behind = view.sequence < folded.view.sequence;
+    it.must(!behind, || format!("the view is at {}, the stream is not", view.sequence));
+    let sequence = folded.view.sequence;
+    let row = View { timeline: String::new(), sequence, ..view.clone() };
     it.must(row == folded.view, || {
         let differences = differences(&row, &folded.view);
         format!("the view is not the fold: {}", differences.join(", "))
     });
-    let shown = timeline(view);
-    it.must(shown.as_ref() == Some(&folded.timeline), || {
-        let names = |timeline: &[(String, String)]| {
-            timeline.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(" ")
-        };
-        let shown = shown.as_deref().map_or("nothing that can be read".to_owned(), names);
-        format!("the timeline is {shown}, the stream {}", names(&folded.timeline))
+    let mut shown = timeline(view);
+    it.must(shown.is_sorted_by_key(|entry| entry.time), || {
+        format!("the timeline is not sorted: {}", view.timeline)
     });
+    shown.sort_by(|one, other| one.id.cmp(&other.id));
+    let mut events = folded.timeline;
+    events.sort_by(|one, other| one.1.cmp(&other.1));
+    let same = shown
+        .iter()
+        .map(|entry| (&entry.event, &entry.id))
+        .eq(events.iter().map(|(event, id)| (event, id)));
+    it.must(same, || format!("the timeline is {}, the stream has {events:?}", view.timeline));
 }
 
-fn timeline(view: &View) -> Option<Vec<(String, String)>> {
-    #[derive(Deserialize)]
-    struct Entry {
-        event: String,
-        id: String,
-    }
-    let entries: Vec<Entry> = serde_json::from_str(&view.timeline).ok()?;
-    Some(entries.into_iter().map(|entry| (entry.event, entry.id)).collect())
+/// One event of a timeline.
+#[derive(Deserialize)]
+struct Entry {
+    event: String,
+    time: i64,
+    id: String,
+}
+
+/// The entries of a timeline; none when it cannot be read.
+fn timeline(view: &View) -> Vec<Entry> {
+    serde_json::from_str(&view.timeline).unwrap_or_default()
 }
 
 /// The columns in which two rows differ.

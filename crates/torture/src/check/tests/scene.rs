@@ -162,10 +162,10 @@ impl Scene {
         for ride in [RIDE, CANCELLED, SETTLED.ride, OWED.ride] {
             let events = self.evidence.stream.iter();
             let folded = fold(events.filter(|it| it.correlation == ride && !it.is_injected()));
-            let entry =
-                |(event, id): &(String, String)| serde_json::json!({"event": event, "id": id});
-            let timeline =
-                serde_json::Value::from_iter(folded.timeline.iter().map(entry)).to_string();
+            let entries = folded.timeline.iter().enumerate().map(
+                |(time, (event, id))| serde_json::json!({"event": event, "time": time, "id": id}),
+            );
+            let timeline = serde_json::Value::from_iter(entries).to_string();
             self.evidence.view.insert(ride, View { timeline, ..folded.view });
         }
     }
