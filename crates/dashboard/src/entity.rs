@@ -39,7 +39,7 @@ pub(crate) struct Model {
     pub(crate) allocation_version: i64,
     pub(crate) driving_version: i64,
     pub(crate) payment_version: i64,
-    /// The place in the stream of the last event folded: the order in which rides change.
+    /// The place in the stream of the last event that was heard: the order in which rides change.
     pub(crate) sequence: i64,
     /// The shard of the stream in which all its events are.
     pub(crate) shard: i32,
@@ -66,7 +66,7 @@ pub(crate) struct Location {
     pub(crate) longitude: f64,
 }
 
-/// What happened, in the order of the stream, kept as JSON.
+/// What happened, oldest first, kept as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, DeriveValueType)]
 #[sea_orm(value_type = "String", column_type = "Text")]
 pub(crate) struct Timeline(pub(crate) Vec<Entry>);

@@ -16,6 +16,7 @@
 //! What holds:
 //! - one row a ride, keyed by the allocation's id, which is also the correlation id of its events;
 //! - a row never goes backwards: of each aggregate an event counts only when its version is newer;
+//! - the order across aggregates does not matter: a stream that was restored may have another one;
 //! - view = fold(stream): emptied and folded again from the beginning it is the same;
 //! - every answer says how far the view was (`as_of`), and whoever brings the token of what they
 //!   wrote waits until the view contains it, or reads `VIEW_BEHIND`.
@@ -28,6 +29,7 @@
 //! `entity` and `migration` are the table.
 
 mod entity;
+mod figures;
 mod grpc;
 mod migration;
 mod projection;
@@ -41,6 +43,7 @@ use std::time::Duration;
 
 use platform::config::duration;
 use platform::context::Context;
+use platform::metrics::Figure;
 use platform::projection::Projection;
 use platform::server::{MAX_MESSAGE_BYTES, Routes};
 use proto::dashboard::v1::dashboard_service_server::DashboardServiceServer;
@@ -68,6 +71,11 @@ impl Default for Config {
     fn default() -> Config {
         Config { stuck_after: Duration::from_secs(300) }
     }
+}
+
+/// What stands in its table, for whoever collects metrics.
+pub fn figures(config: &Config) -> Vec<Figure> {
+    figures::figures(config.stuck_after)
 }
 
 /// Starts to fold, and offers the queries.

@@ -1,6 +1,8 @@
 //! The schema, portable between Postgres and SQLite.
 
 use platform::context::house_migrations;
+use proto::driving::v1::driving::State as Driving;
+use proto::payment::v1::payment::State as Payment;
 use sea_orm_migration::prelude::*;
 
 /// The migrations of this context, oldest first.
@@ -10,7 +12,9 @@ pub struct Migrations;
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut migrations = house_migrations();
-        migrations.extend([Box::new(DrivingInfo) as Box<dyn MigrationTrait>, Box::new(Shard)]);
+        migrations.push(Box::new(DrivingInfo));
+        migrations.push(Box::new(Shard));
+        migrations.push(Box::new(Unpaid));
         migrations
     }
 }
@@ -68,5 +72,29 @@ impl MigrationTrait for Shard {
         let sql = "ALTER TABLE driving_info ADD COLUMN shard integer NOT NULL DEFAULT 0;
             CREATE INDEX driving_info_shard ON driving_info (shard, sequence);";
         manager.get_connection().execute_unprepared(sql).await.map(|_| ())
+    }
+}
+
+struct Unpaid;
+
+impl MigrationName for Unpaid {
+    fn name(&self) -> &str {
+        "m0004_unpaid"
+    }
+}
+
+/// Whose fee has not come to an end: few rides at a time, looked for at every scrape of the metrics.
+#[async_trait::async_trait]
+impl MigrationTrait for Unpaid {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let finished = i32::from(Driving::Finished);
+        let [approved, declined, refunded] =
+            [Payment::Approved, Payment::Declined, Payment::Refunded].map(i32::from);
+        let sql = format!(
+            "CREATE INDEX driving_info_unpaid ON driving_info (finish_time)
+                WHERE driving_status = {finished}
+                AND payment_status NOT IN ({approved}, {declined}, {refunded});"
+        );
+        manager.get_connection().execute_unprepared(&sql).await.map(|_| ())
     }
 }

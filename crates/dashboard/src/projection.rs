@@ -38,6 +38,19 @@ impl View for DrivingInfos {
         rides.sort_unstable_by_key(|ride| ride.id);
         save(tx, rides).await.map_err(failure)
     }
+
+    /// What was beyond the end is behind nothing any more: those who watch would take what comes next
+    /// for old.
+    async fn cut(&self, tx: &DatabaseTransaction, shard: i32, end: i64) -> Result<(), Failure> {
+        Entity::update_many()
+            .col_expr(Column::Sequence, Expr::value(end))
+            .filter(Column::Shard.eq(shard))
+            .filter(Column::Sequence.gt(end))
+            .exec(tx)
+            .await
+            .map(drop)
+            .map_err(failure)
+    }
 }
 
 /// The events of a batch that this version knows.

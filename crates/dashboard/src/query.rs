@@ -397,7 +397,7 @@ fn is_taken(payment_status: i32) -> bool {
 
 /// Rides that wait for one of our contexts, not for a person, and have done so since then: for
 /// driving to open or to decide on a cancel, for payment to come to an end.
-fn stuck(since: Timestamp) -> Condition {
+pub(crate) fn stuck(since: Timestamp) -> Condition {
     let stands = |column: Column, state: i32| column.eq(state);
     let unopened = Condition::all()
         .add(stands(Column::AllocStatus, Allocation::Requested.into()))

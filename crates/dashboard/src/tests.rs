@@ -55,6 +55,28 @@ async fn a_ride_is_read_as_it_was_folded() {
 }
 
 #[tokio::test]
+async fn what_the_stream_has_lost_gets_its_place_when_it_comes_again() {
+    everywhere(async |house| {
+        let kept = [requested(1, 10, "C1"), requested(2, 11, "C2")];
+        let lost = [approved(1, 40, "D1"), requested(3, 41, "C3")];
+        house.fold(&[kept, lost].concat()).await.expect("folds");
+        let elsewhere = Uuid::from_u128(1);
+        house.cut(elsewhere, 20).await;
+        assert_eq!(house.places().await, [40, 11, 41]);
+        house.cut(ride(1), 20).await;
+        assert_eq!(house.places().await, [20, 11, 20]);
+
+        // In another order, and with something new between them.
+        house.fold(&[requested(3, 21, "C3"), approved(3, 22, "D3")]).await.expect("folds");
+        house.fold(&[approved(1, 23, "D1")]).await.expect("folds");
+        assert_eq!(house.places().await, [23, 11, 22]);
+        let info = house.get(Role::Operator, "O1", ride(3)).await.expect("found");
+        assert_eq!((info.alloc_status(), info.timeline.len()), (Allocation::Approved, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn everybody_sees_their_own_rides() {
     everywhere(async |house| {
         let rides = [requested(1, 1, "C1"), requested(2, 2, "auth0%7CC2"), approved(1, 3, "D1")];

@@ -1,12 +1,14 @@
 //! The fold: what an event makes of a ride.
 //!
 //! Pure, and the same whether an event comes once or many times: of each aggregate only what is
-//! newer than what has been folded counts. Allocation publishes no event when a driver accepts,
-//! starts or finishes; where the allocation then stands follows from the driving's events.
+//! newer than what has been folded counts. And the same in whatever order the aggregates are heard,
+//! for each context publishes by itself: what two of them tell is decided by who tells it or by how
+//! far it goes, never by who came last. Allocation publishes no event when a driver accepts, starts
+//! or finishes; where the allocation then stands follows from the driving's events.
 
 use kernel::PaymentId;
 use platform::broker::Delivery;
-use prost::{DecodeError, Message};
+use prost::{DecodeError, Message, Name};
 use proto::allocation::v1::allocation::State as Allocation;
 use proto::allocation::v1::allocation_cancel_requested::CancelCause;
 use proto::allocation::v1::{
@@ -122,17 +124,23 @@ impl DrivingInfo {
         }
     }
 
-    /// Folds one event; false when it has been folded before and nothing changes.
+    /// Folds one event; false when nothing changes. One that has been folded before changes nothing
+    /// but the ride's place in the stream.
     pub(crate) fn fold(&mut self, happened: &Delivery, event: &Event) -> bool {
+        let place = i64::try_from(happened.sequence).unwrap_or(i64::MAX);
+        let further = place > self.sequence;
+        // One that was parked comes late.
+        self.sequence = place.max(self.sequence);
         let folded = match event {
             Event::Allocation(_) => &mut self.allocation_version,
             Event::Driving(_) => &mut self.driving_version,
             Event::Payment(_) => &mut self.payment_version,
         };
         if happened.version <= *folded {
-            return false;
+            return further;
         }
         *folded = happened.version;
+        self.begins(happened, event);
         match event {
             Event::Allocation(event) => self.fold_allocation(event),
             Event::Driving(event) => {
@@ -148,20 +156,32 @@ impl DrivingInfo {
         true
     }
 
+    /// A ride begins when it is asked for; until that is known, with the first that is known of it.
+    fn begins(&mut self, happened: &Delivery, event: &Event) {
+        let time = happened.time.micros();
+        if let Event::Allocation(AllocationEvent::Requested(event)) = event {
+            self.create_time = micros(event.request_time.as_ref()).unwrap_or(time);
+        } else if !self.timeline.0.iter().any(|entry| entry.event == AllocationRequested::NAME) {
+            self.create_time = self.create_time.min(time);
+        }
+    }
+
     fn fold_allocation(&mut self, event: &AllocationEvent) {
         match event {
             AllocationEvent::Requested(event) => {
                 self.journey(&event.customer, event.pickup.as_ref(), event.destination.as_ref());
-                self.create_time = micros(event.request_time.as_ref()).unwrap_or(self.create_time);
                 self.stands(Allocation::Requested);
             }
             AllocationEvent::CancelRequested(event) => match event.cause() {
-                CancelCause::Customer => self.wants_to_cancel(),
+                // Comes too late when the driving has started, whether allocation knew it or not.
+                CancelCause::Customer => self.stands(Allocation::Cancelling),
                 // Nobody accepted yet: it is still the request it was until it expires.
                 CancelCause::Unanswered | CancelCause::Unspecified => {}
             },
             AllocationEvent::Cancelled(event) => {
-                self.because(&event.reason);
+                if !event.reason.is_empty() {
+                    self.cancel_reason.clone_from(&event.reason);
+                }
                 self.stands(Allocation::Cancelled);
             }
             AllocationEvent::Expired(_) => self.stands(Allocation::Expired),
@@ -171,7 +191,11 @@ impl DrivingInfo {
     fn fold_driving(&mut self, event: &DrivingEvent) {
         match event {
             DrivingEvent::Opened(event) => {
-                self.journey(&event.customer, event.pickup.as_ref(), event.destination.as_ref());
+                // The request itself knows better.
+                if self.customer.is_empty() {
+                    let (from, to) = (event.pickup.as_ref(), event.destination.as_ref());
+                    self.journey(&event.customer, from, to);
+                }
                 self.driving_status = Driving::Requested.into();
             }
             DrivingEvent::Approved(event) => {
@@ -192,7 +216,10 @@ impl DrivingInfo {
                 }
             }
             DrivingEvent::Cancelled(event) => {
-                self.because(&event.reason);
+                // What allocation says of it counts.
+                if self.cancel_reason.is_empty() {
+                    self.cancel_reason.clone_from(&event.reason);
+                }
                 self.driving_status = Driving::Cancelled.into();
             }
             DrivingEvent::CancelRejected(event) => self.goes_on(event.state()),
@@ -227,21 +254,11 @@ impl DrivingInfo {
         self.destination = to.map(Place::from);
     }
 
-    fn because(&mut self, reason: &str) {
-        if !reason.is_empty() {
-            reason.clone_into(&mut self.cancel_reason);
-        }
-    }
-
+    /// An allocation only moves on.
     fn stands(&mut self, state: Allocation) {
-        self.alloc_status = state.into();
-    }
-
-    /// A cancel comes too late when the driving has started, whether allocation knew it or not.
-    fn wants_to_cancel(&mut self) {
-        let started = [Driving::Started, Driving::Finished].map(i32::from);
-        if !started.contains(&self.driving_status) {
-            self.stands(Allocation::Cancelling);
+        let now = Allocation::try_from(self.alloc_status).unwrap_or_default();
+        if progress(state) > progress(now) {
+            self.alloc_status = state.into();
         }
     }
 
@@ -251,12 +268,9 @@ impl DrivingInfo {
         self.goes_on(state);
     }
 
-    /// The allocation stands where its driving does. But a customer's cancel is not decided by a
-    /// driver's yes, nor by the rejection of a call-off for want of one: only by the start.
+    /// The allocation stands where its driving does.
     fn goes_on(&mut self, driving: Driving) {
-        let undecided = self.alloc_status == i32::from(Allocation::Cancelling);
         match driving {
-            Driving::Approved if undecided => {}
             Driving::Approved => self.stands(Allocation::Approved),
             Driving::Started => self.stands(Allocation::DrivingStarted),
             Driving::Finished => self.stands(Allocation::DrivingFinished),
@@ -268,14 +282,27 @@ impl DrivingInfo {
     fn note(&mut self, happened: &Delivery) {
         let time = happened.time.micros();
         self.update_time = self.update_time.max(time);
-        // One that was parked comes late.
-        let place = i64::try_from(happened.sequence).unwrap_or(i64::MAX);
-        self.sequence = place.max(self.sequence);
         self.timeline.0.push(Entry {
             event: happened.event().to_owned(),
             time,
             id: happened.id.to_string(),
         });
+        // Of one change all events have the same time, and their ids are in order.
+        self.timeline.0.sort_by(|one, other| (one.time, &one.id).cmp(&(other.time, &other.id)));
+    }
+}
+
+/// How far an allocation has come. A customer's cancel is not decided by a driver's yes, nor by the
+/// rejection of a call-off for want of one: only by the start.
+fn progress(state: Allocation) -> u8 {
+    match state {
+        Allocation::Unspecified => 0,
+        Allocation::Requested => 1,
+        Allocation::Approved => 2,
+        Allocation::Cancelling => 3,
+        Allocation::DrivingStarted => 4,
+        Allocation::DrivingFinished => 5,
+        Allocation::Cancelled | Allocation::Expired => 6,
     }
 }
 

@@ -22,12 +22,13 @@ use proto::dashboard::v1::{
 use proto::driving::v1::{DrivingApproved, DrivingFinished};
 use proto::google::r#type::Money;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{EntityTrait, Set};
+use sea_orm::{EntityTrait, QueryOrder, Set};
 use tempfile::TempDir;
 use testkit::TestClock;
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
+use crate::entity::{Column, Entity};
 use crate::grpc::Dashboard;
 use crate::projection::DrivingInfos;
 use crate::query::Queries;
@@ -98,6 +99,20 @@ impl House {
         self.projection.view.fold(&tx, batch).await?;
         tx.commit().await.expect("commits");
         Ok(())
+    }
+
+    /// The stream loses what it has of a ride's shard behind this place, as the platform tells it.
+    pub(super) async fn cut(&self, ride: Uuid, end: i64) {
+        let shard = self.projection.broker.shard_of(ride).try_into().expect("a small number");
+        let tx = self.db.begin().await.expect("a transaction");
+        self.projection.view.cut(&tx, shard, end).await.expect("cut");
+        tx.commit().await.expect("commits");
+    }
+
+    /// The places in the stream of all rides, by their ids.
+    pub(super) async fn places(&self) -> Vec<i64> {
+        let rides = Entity::find().order_by_asc(Column::Id).all(self.db.reader()).await;
+        rides.expect("rows").into_iter().map(|ride| ride.sequence).collect()
     }
 
     pub(super) async fn get(
