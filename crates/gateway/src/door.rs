@@ -36,6 +36,7 @@ mod patient;
 mod rest;
 mod serve;
 mod time;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;

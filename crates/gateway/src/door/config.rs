@@ -37,7 +37,7 @@ pub struct GatewayConfig {
     /// How long a client may take for the body of a request.
     #[serde(with = "duration")]
     pub body_timeout: Duration,
-    /// How long a client may take no byte of what we have for it.
+    /// How long a client may take nothing of what we have for it.
     #[serde(with = "duration")]
     pub write_timeout: Duration,
 }
@@ -75,7 +75,7 @@ impl Default for GatewayConfig {
             connections_per_address: 500,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(20),
         }
     }
 }

@@ -55,8 +55,7 @@ async fn own(door: &Door, request: Request) -> Result<Response, Status> {
     if let Some(method) = own::method(request.uri().path()) {
         Seen::of(&request).method(method);
     }
-    let stranger = format!("address {}", Client::of(&request).address);
-    let slot = door.limits.stream(&stranger).map_err(status)?;
+    let slot = door.limits.stranger(Client::of(&request).address).map_err(status)?;
     let response = match door.own.clone().oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -65,6 +65,11 @@ impl Limits {
         })
     }
 
+    /// One more stream of somebody who has not said who they are, until the slot is dropped.
+    pub(super) fn stranger(&self, address: IpAddr) -> Result<Slot, Rejection> {
+        self.stream(&format!("address {}", network(address)))
+    }
+
     /// One more stream of somebody, until the slot is dropped.
     pub(super) fn stream(&self, of: &str) -> Result<Slot, Rejection> {
         let slot = self.streams.take(of);
@@ -197,6 +202,16 @@ mod tests {
         let wait = keyed.check("a").expect_err("too soon");
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
         assert_eq!(keyed.check("b"), Ok(()));
+    }
+
+    #[test]
+    fn strangers_of_one_network_share_their_streams() {
+        let limits = Limits::new(&GatewayConfig { streams_per_principal: 2, ..Default::default() });
+        let stranger = |address: &str| limits.stranger(address.parse().expect("an address"));
+        let _kept = (stranger("2001:db8::1").ok(), stranger("2001:db8::2").ok());
+        let reason = stranger("2001:db8::3").err().map(|refused| refused.reason);
+        assert_eq!(reason, Some("TOO_MANY_STREAMS"));
+        assert!(stranger("2001:db8:0:1::1").is_ok());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use futures::TryFutureExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -34,6 +35,7 @@ use tower::{ServiceExt as _, service_fn};
 use super::client::OverTls;
 use super::measure;
 use super::patient::Patient;
+use super::unread::Unread;
 use super::{Door, Gateway, GatewayConfig, Slot};
 
 /// The largest header list we take.
@@ -178,7 +180,8 @@ impl Port {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let heard = Arc::new(AtomicBool::new(false));
-        let (router, hears) = (self.router.clone(), heard.clone());
+        let unread = Unread::default();
+        let (router, hears, answers) = (self.router.clone(), heard.clone(), unread.clone());
         let service = service_fn(move |request: http::Request<_>| {
             hears.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
@@ -186,7 +189,8 @@ impl Port {
             if client.tls {
                 request.extensions_mut().insert(OverTls);
             }
-            router.clone().oneshot(request)
+            let answers = answers.clone();
+            router.clone().oneshot(request).map_ok(move |answer| answers.watch(answer))
         });
         let service = TowerToHyperService::new(service);
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
@@ -218,6 +222,9 @@ impl Port {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "a connection broke");
                 }
+            }
+            () = unread.for_longer_than(self.door.config.write_timeout) => {
+                tracing::debug!(address = %client.address, "a client reads no more of an answer");
             }
             () = silent => tracing::debug!(address = %client.address, "a client said nothing in time"),
             () = self.cut.cancelled() => {}

@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::{Answer, reason};
+use crate::client::{Answer, reason, stream};
 use crate::house::{House, LONG, Plan};
+use crate::kitchen::{Dish, WatchDishesRequest};
 
 const SOON: Duration = Duration::from_millis(300);
 
@@ -77,6 +78,20 @@ async fn who_takes_nothing_is_cut() {
     let path = "/v1/dishes:watch?count=2000&size=65536";
     let ask = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
     stream.write_all(ask.as_bytes()).await.expect("sent");
+    testkit::eventually(LONG, || async {
+        Some(house.seen.dropped()).filter(|it| *it == 1).ok_or("the call goes on")
+    })
+    .await;
+    assert!(house.seen.sent() < 2000);
+}
+
+#[tokio::test]
+async fn so_is_who_reads_no_more_of_one_answer() {
+    let house = house().await;
+    let watch = WatchDishesRequest { count: 2000, size: 65536, ..Default::default() };
+    let (grpc, request) = house.grpc(watch);
+    let answer = stream::<_, Dish>(grpc, "/door.v1.Kitchen/WatchDishes", request).await;
+    let _unread = answer.expect("a stream");
     testkit::eventually(LONG, || async {
         Some(house.seen.dropped()).filter(|it| *it == 1).ok_or("the call goes on")
     })
