@@ -183,6 +183,19 @@ def the_migration_is_another_when_what_it_runs_is() -> None:
         raise Failure(f"{same} and {other}")
 
 
+def what_is_off_has_its_database_too() -> None:
+    """Postgres makes databases only when its volume is empty."""
+
+    def databases(*words: str) -> list[str]:
+        release = policy.Release(objects(helm("template", "taxi", CHART, *words)), set())
+        env = policy.containers(release.named("StatefulSet", "taxi-postgres"))[0]["env"]
+        return [it["name"] for it in env if it["name"].startswith("PASSWORD_OF_")]
+
+    all_of_them, one_off = databases(), databases("--set", "services.dashboard.enabled=false")
+    if one_off != all_of_them or len(all_of_them) != 4:
+        raise Failure(f"{all_of_them} and {one_off}")
+
+
 def the_package_has_what_it_needs() -> None:
     for name in ("rules.yaml", "dashboard.json"):
         if not (CHART / "files" / name).exists():
@@ -211,6 +224,17 @@ def the_dockerfile_is_clean() -> None:
     run(TOOLS / "hadolint", "--failure-threshold", "style", ROOT / "deploy/docker/Dockerfile")
 
 
+def the_image_knows_its_revision() -> None:
+    _, build = (ROOT / "deploy/docker/Dockerfile").read_text().split(" AS build\n")
+    before, found, _ = build.partition("cargo build")
+    if not found or "ARG REVISION=unknown\nENV TAXI_REVISION=${REVISION}\n" not in before:
+        raise Failure("deploy/docker/Dockerfile does not build with TAXI_REVISION")
+    release = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    arguments = [step.get("with", {}).get("build-args", "") for job in release["jobs"].values() for step in job["steps"]]
+    if not any("REVISION=${{ github.sha }}" in it.splitlines() for it in arguments):
+        raise Failure("the release workflow does not say which REVISION it builds")
+
+
 def the_workflows_are_safe() -> None:
     run(TOOLS / "zizmor", "--offline", "--no-progress", "--persona", "pedantic", ROOT / ".github")
 
@@ -229,10 +253,12 @@ def checks() -> list[tuple[str, object]]:
         long_names_fit,
         two_releases_keep_apart,
         the_migration_is_another_when_what_it_runs_is,
+        what_is_off_has_its_database_too,
         the_package_has_what_it_needs,
         rules_are_rules,
         every_alert_has_a_runbook,
         the_dockerfile_is_clean,
+        the_image_knows_its_revision,
         the_workflows_are_safe,
     ]
     return all_of_them + [(check.__name__, check) for check in alone]

@@ -267,11 +267,14 @@ impl Seen {
         Some(Seen { others, shards: parts.map(shard).collect::<Option<_>>()? })
     }
 
+    /// Up to which place in this shard.
+    fn of(&self, shard: i32) -> i64 {
+        self.shards.get(&shard).copied().unwrap_or(self.others)
+    }
+
     /// This shard up to this place, too.
     fn note(&mut self, shard: i32, sequence: i64) {
-        let others = self.others;
-        let seen = self.shards.entry(shard).or_insert(others);
-        *seen = Ord::max(sequence, *seen);
+        self.shards.insert(shard, Ord::max(sequence, self.of(shard)));
     }
 
     /// What has not been seen yet.
@@ -321,13 +324,29 @@ impl Watch {
                 return Ok((ride, self.as_of.clone(), self.after.clone()));
             }
             let as_of = self.queries.as_of().await?;
-            if self.idle && as_of.sequences == self.as_of.sequences {
+            let moved = as_of.sequences != self.as_of.sequences;
+            self.as_of = as_of;
+            if moved {
+                self.go_back().await?;
+            } else if self.idle {
                 self.queries.changed(&mut self.freshness).await?;
-            } else {
-                self.as_of = as_of;
-                self.look().await?;
+                continue;
+            }
+            self.look().await?;
+        }
+    }
+
+    /// Begins anew, with the latest rides, in every shard of which more has been seen than it has: the
+    /// stream has lost its end there, and gives the places of what was seen to other changes.
+    async fn go_back(&mut self) -> Result<(), Failure> {
+        for (shard, end) in &self.as_of.sequences {
+            if *end < self.after.of(*shard) {
+                let here = self.condition.clone().add(Column::Shard.eq(*shard));
+                let before = self.queries.before_latest(&here).await?;
+                self.after.shards.insert(*shard, Ord::min(before, *end));
             }
         }
+        Ok(())
     }
 
     async fn look(&mut self) -> Result<(), Failure> {
@@ -398,19 +417,21 @@ fn is_taken(payment_status: i32) -> bool {
 /// Rides that wait for one of our contexts, not for a person, and have done so since then: for
 /// driving to open or to decide on a cancel, for payment to come to an end.
 pub(crate) fn stuck(since: Timestamp) -> Condition {
-    let stands = |column: Column, state: i32| column.eq(state);
+    // Not as parameters: no index on some of the rows is used for states that are not known yet.
+    let literal = |state: i32| Expr::Constant(state.into());
+    let stands = |column: Column, state: i32| Expr::col(column).eq(literal(state));
+    let settled = [Payment::Approved, Payment::Declined, Payment::Refunded].map(i32::from);
     let unopened = Condition::all()
         .add(stands(Column::AllocStatus, Allocation::Requested.into()))
-        .add(stands(Column::DrivingStatus, Driving::Unspecified.into()));
-    let settled = [Payment::Approved, Payment::Declined, Payment::Refunded].map(i32::from);
+        .add(stands(Column::DrivingStatus, Driving::Unspecified.into()))
+        .add(Column::UpdateTime.lt(since.micros()));
+    let undecided = Condition::all()
+        .add(stands(Column::AllocStatus, Allocation::Cancelling.into()))
+        .add(Column::UpdateTime.lt(since.micros()));
     let unpaid = Condition::all()
         .add(stands(Column::DrivingStatus, Driving::Finished.into()))
-        .add(Column::PaymentStatus.is_not_in(settled))
+        .add(Expr::col(Column::PaymentStatus).is_not_in(settled.map(literal)))
         // What happens to the payment moves the ride: only the finish tells how long it has taken.
         .add(Column::FinishTime.lt(since.micros()));
-    let undecided = Condition::any()
-        .add(unopened)
-        .add(stands(Column::AllocStatus, Allocation::Cancelling.into()));
-    let unmoved = Condition::all().add(undecided).add(Column::UpdateTime.lt(since.micros()));
-    Condition::any().add(unmoved).add(unpaid)
+    Condition::any().add(unopened).add(undecided).add(unpaid)
 }

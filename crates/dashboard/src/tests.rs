@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use kernel::{AllocationId, DrivingId, Failure, PaymentId, Role, Uuid};
+use futures::stream::BoxStream;
+use kernel::{AllocationId, DrivingId, Failure, PaymentId, Role, Timestamp, Uuid};
 use platform::broker::Delivery;
 use platform::call::consistency_token;
 use platform::status::reason;
@@ -23,9 +24,11 @@ use proto::driving::v1::driving::PaymentState;
 use proto::driving::v1::{DrivingOpened, DrivingPaymentSettled};
 use proto::payment::v1::payment::State as Payment;
 use proto::payment::v1::{PaymentApproved, PaymentDeclined, PaymentDeferred, PaymentRefunded};
+use sea_orm::{ConnectionTrait, EntityTrait, QueryFilter, QueryTrait};
 use tonic::{Code, Status};
 
-use crate::entity::{Location, Place};
+use crate::entity::{Entity, Location, Place};
+use crate::query::stuck;
 
 use self::house::{
     House, approved, asked, code_and_reason, driving, event, everywhere, finished, payment,
@@ -277,6 +280,45 @@ async fn a_watch_shows_what_is_and_then_what_changes() {
 }
 
 #[tokio::test]
+async fn an_open_watch_goes_on_where_the_stream_has_lost_its_end() {
+    everywhere(async |house| {
+        house.fold(&[requested(1, 40, "C1"), requested(3, 41, "C3")]).await.expect("folds");
+        let request = WatchDrivingInfosRequest::default();
+        let mut watch = house.watch(request.clone()).await.expect("a watch");
+        let next = async |watch: &mut BoxStream<'_, _>| {
+            let answer = tokio::time::timeout(Duration::from_secs(60), watch.next()).await;
+            let answer: Result<WatchDrivingInfosResponse, Status> =
+                answer.expect("in time").expect("goes on");
+            let answer = answer.expect("an element");
+            let info = answer.driving_info.expect("a ride");
+            (info.name, info.timeline.len(), answer.resume_token)
+        };
+        next(&mut watch).await;
+        let (name, _, resume_token) = next(&mut watch).await;
+        assert_eq!(name, format!("drivingInfos/{}", ride(3)));
+
+        // What comes next is folded before anybody looks.
+        house.cut(ride(1), 20).await;
+        house.fold(&[approved(1, 21, "D1")]).await.expect("folds");
+        let resumed = WatchDrivingInfosRequest { resume_token, ..request };
+        let mut resumed = house.watch(resumed).await.expect("a watch");
+        for watch in [&mut watch, &mut resumed] {
+            // Of rides that were cut the latest are shown again.
+            let (name, ..) = next(watch).await;
+            assert_eq!(name, format!("drivingInfos/{}", ride(3)));
+            let (name, entries, _) = next(watch).await;
+            assert_eq!((name, entries), (format!("drivingInfos/{}", ride(1)), 2));
+        }
+        house.fold(&[approved(3, 22, "D3")]).await.expect("folds");
+        for watch in [&mut watch, &mut resumed] {
+            let (name, entries, _) = next(watch).await;
+            assert_eq!((name, entries), (format!("drivingInfos/{}", ride(3)), 2));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_watch_begins_with_the_latest_hundred() {
     let house = House::on_sqlite().await;
     let rides: Vec<_> = (1..=130).map(|n| requested(n, n as u64, "C1")).collect();
@@ -347,6 +389,19 @@ async fn the_key_figures() {
         assert_eq!(summary.as_of.expect("on every answer").sequence, 999);
     })
     .await;
+}
+
+#[tokio::test]
+async fn nobody_reads_all_rides_to_count_those_that_are_stuck() {
+    let house = House::on_sqlite().await;
+    let backend = house.db.backend();
+    let mut question = Entity::find().filter(stuck(Timestamp::from_micros(1))).build(backend);
+    question.sql.insert_str(0, "EXPLAIN QUERY PLAN ");
+    let plan = house.db.reader().query_all_raw(question).await.expect("a plan");
+    let steps: Vec<String> =
+        plan.iter().map(|step| step.try_get("", "detail").expect("a text")).collect();
+    assert!(steps.iter().any(|step| step.contains("driving_info_unpaid")), "{steps:?}");
+    assert!(!steps.iter().any(|step| step.starts_with("SCAN")), "{steps:?}");
 }
 
 /// What has happened to the fee of a ride of 3 000 won, how the ride then shows its payment, and

@@ -87,11 +87,17 @@ impl Db {
     }
 
     /// Brings the schema up to date, all of it or nothing; says which migrations it applied. Whoever
-    /// does the same at that moment waits, and finds nothing left to do.
+    /// does the same at that moment waits, and finds nothing left to do; so does a program that is
+    /// older than the schema.
     pub async fn migrate<M: MigratorTrait>(&self) -> Result<Vec<String>, DbErr> {
         let transaction = self.begin().await?;
         if self.backend() == DbBackend::Postgres {
             transaction.execute_unprepared(ONE_AT_A_TIME).await?;
+        }
+        // The library refuses to count what is pending beside migrations that it does not know.
+        if all_applied::<M>(&transaction).await? {
+            transaction.commit().await?;
+            return Ok(Vec::new());
         }
         let pending = M::get_pending_migrations(&transaction).await?;
         M::up(&transaction, None).await?;
@@ -101,9 +107,7 @@ impl Db {
 
     /// Whether the database answers and its schema is at least as new as this program.
     pub async fn ready<M: MigratorTrait>(&self) -> Result<bool, DbErr> {
-        let applied = M::get_migration_models(&self.read).await?;
-        let known = |name: &str| applied.iter().any(|row| row.version == name);
-        Ok(M::migrations().iter().all(|migration| known(migration.name())))
+        all_applied::<M>(&self.read).await
     }
 
     /// Notes that a write has failed for reasons of the database: its disk is full, say.
@@ -140,7 +144,17 @@ impl Db {
     }
 }
 
-/// Makes those who migrate wait for each other: for long. Nobody who serves waits for them for long.
+/// Whether all migrations that this program knows are applied; makes their table when there is none.
+async fn all_applied<M: MigratorTrait>(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    let applied = M::get_migration_models(db).await?;
+    let is_applied = |name: &str| applied.iter().any(|row| row.version == name);
+    Ok(M::migrations().iter().all(|migration| is_applied(migration.name())))
+}
+
+/// Makes those who migrate wait for each other: for long. For the lock of a table in use they wait
+/// only briefly, for whoever comes after waits behind them; but how long they then hold it, nothing
+/// limits. So a migration does nothing that takes long on a big table in use: its index is built with
+/// `CREATE INDEX CONCURRENTLY` before, and the migration says `IF NOT EXISTS`.
 const ONE_AT_A_TIME: &str = "SET LOCAL lock_timeout = '10min'; \
                              SELECT pg_advisory_xact_lock(7461786900); \
                              SET LOCAL lock_timeout = '2s'";
@@ -295,7 +309,53 @@ pub(crate) fn id_is(id: kernel::Uuid) -> sea_orm::sea_query::SimpleExpr {
 
 #[cfg(test)]
 mod tests {
+    use sea_orm_migration::{MigrationName, MigrationTrait};
+
     use super::*;
+
+    /// One more table.
+    struct Table(&'static str);
+
+    impl MigrationName for Table {
+        fn name(&self) -> &str {
+            self.0
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl MigrationTrait for Table {
+        async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+            let sql = format!("CREATE TABLE {} (n integer)", self.0);
+            manager.get_connection().execute_unprepared(&sql).await.map(drop)
+        }
+    }
+
+    struct Old;
+    struct New;
+
+    impl MigratorTrait for Old {
+        fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+            vec![Box::new(Table("first"))]
+        }
+    }
+
+    impl MigratorTrait for New {
+        fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+            vec![Box::new(Table("first")), Box::new(Table("second"))]
+        }
+    }
+
+    #[tokio::test]
+    async fn an_older_program_leaves_a_newer_schema_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite://{}/test.db", dir.path().display());
+        let db = Db::connect(&DbConfig { url, max_connections: 1 }).await.expect("a URL");
+        assert_eq!(db.migrate::<Old>().await.expect("new"), ["first"]);
+        assert_eq!(db.migrate::<New>().await.expect("upgraded"), ["second"]);
+        assert_eq!(db.migrate::<New>().await.expect("the same"), [""; 0]);
+        assert_eq!(db.migrate::<Old>().await.expect("rolled back"), [""; 0]);
+        assert_eq!(db.ready::<Old>().await, Ok(true));
+    }
 
     #[tokio::test]
     async fn what_is_committed_after_sqlite_has_rolled_back_by_itself_is_on_record() {

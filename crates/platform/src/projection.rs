@@ -218,10 +218,20 @@ async fn in_time<T>(work: impl Future<Output = Result<T, BrokerError>>) -> Resul
 }
 
 /// A place in the stream, and when the broker stored what is there, nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
     sequence: i64,
     stored_at: i64,
+}
+
+impl Place {
+    /// Moves on to a later place, exactly when [`Session::advance`] moves the row: a row that does not
+    /// know the time of its place goes without until the next one.
+    fn reach(&mut self, to: Place) {
+        if to.sequence > self.sequence {
+            *self = to;
+        }
+    }
 }
 
 /// The work on some shards.
@@ -378,7 +388,7 @@ impl<'a, V: View> Session<'a, V> {
             self.projection.view.fold(&tx, &free).await?;
         }
         tx.commit().await.map_err(failure)?;
-        self.checkpoints.values_mut().for_each(|place| *place = Ord::max(to, *place));
+        self.checkpoints.values_mut().for_each(|place| place.reach(to));
         Ok(())
     }
 
@@ -389,7 +399,7 @@ impl<'a, V: View> Session<'a, V> {
         self.advance(&tx, to, false).await?;
         parked::insert(&tx, event, why, self.projection.clock.now()).await?;
         tx.commit().await?;
-        self.checkpoints.values_mut().for_each(|place| *place = Ord::max(to, *place));
+        self.checkpoints.values_mut().for_each(|place| place.reach(to));
         self.parked.insert(event.aggregate);
         Ok(())
     }
@@ -615,4 +625,25 @@ async fn first_after(stream: &stream::Stream, time: i64) -> Result<i64, BrokerEr
     }
     let first = consumer.messages().await?.next().await.ok_or("the broker closed")??;
     Ok(i64::try_from(first.info()?.stream_sequence)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_moves_a_checkpoint_when_the_database_does() {
+        let place = |sequence, stored_at| Place { sequence, stored_at };
+        for (at, to, then) in [
+            (place(7, 70), place(8, 80), place(8, 80)),
+            (place(7, 70), place(6, 90), place(7, 70)),
+            // From before the column of times.
+            (place(7, 0), place(7, 70), place(7, 0)),
+            (place(7, 0), place(8, 80), place(8, 80)),
+        ] {
+            let mut reached = at;
+            reached.reach(to);
+            assert_eq!(reached, then, "from {at:?} to {to:?}");
+        }
+    }
 }

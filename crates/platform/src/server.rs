@@ -10,6 +10,7 @@
 //! so that their clients carry on elsewhere, requests in flight get
 //! [`drain`](ServerConfig::drain) to finish.
 
+mod closing;
 mod faults;
 mod layers;
 mod plain;
@@ -41,6 +42,7 @@ use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use self::closing::LAST_GUESTS;
 pub use self::faults::Faults;
 use self::plain::Plain;
 pub use self::readiness::{Readiness, Serving};
@@ -241,15 +243,20 @@ pub async fn serve(
         .layer(AuthLayer::new(verifier, services))
         .into_inner();
 
+    let closing = CancellationToken::new();
+    let guests = closing.clone();
     let drain = async {
         shutdown.cancelled().await;
         readiness.drain();
         tokio::time::sleep(config.drain_delay).await;
+        closing.cancel();
+        tokio::time::sleep(LAST_GUESTS).await;
         draining.cancel();
     };
     let Listener { tcp, tls } = listener.into();
     let incoming =
         TcpIncoming::from(tcp).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
+    let incoming = closing::until(guests, incoming);
     let router = Server::builder()
         .accept_http1(accept_http1)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -21,8 +21,8 @@ use proto::dashboard::v1::{
 };
 use proto::driving::v1::{DrivingApproved, DrivingFinished};
 use proto::google::r#type::Money;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{EntityTrait, QueryOrder, Set};
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Set};
 use tempfile::TempDir;
 use testkit::TestClock;
 use tokio::time::Instant;
@@ -39,7 +39,7 @@ const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
 
 /// The context without its broker.
 pub(super) struct House {
-    db: Db,
+    pub(super) db: Db,
     pub(super) dashboard: Dashboard,
     pub(super) queries: Queries,
     pub(super) tasks: Shutdown,
@@ -82,17 +82,25 @@ impl House {
     /// One batch and its checkpoint, as the platform does it.
     pub(super) async fn fold(&self, batch: &[Delivery]) -> Result<(), Failure> {
         let tx = self.db.begin().await.expect("a transaction");
-        let row = checkpoint::ActiveModel {
+        let end = batch.iter().map(|it| it.sequence as i64).max().unwrap_or(0);
+        let rows = (0..self.projection.broker.shards()).map(|shard| checkpoint::ActiveModel {
             consumer: Set(NAME.to_owned()),
-            shard: Set(0),
-            sequence: Set(batch.iter().map(|it| it.sequence as i64).max().unwrap_or(0)),
+            shard: Set(shard as i32),
+            sequence: Set(end),
             complete_at: Set(NOW.minus(Duration::from_secs(2)).micros()),
             stored_at: Set(0),
-        };
+        });
         let key = [checkpoint::Column::Consumer, checkpoint::Column::Shard];
-        let moved = [checkpoint::Column::Sequence, checkpoint::Column::CompleteAt];
-        checkpoint::Entity::insert(row)
-            .on_conflict(OnConflict::columns(key).update_columns(moved).to_owned())
+        let further = Expr::cust(
+            "CASE WHEN excluded.sequence > checkpoint.sequence THEN excluded.sequence \
+             ELSE checkpoint.sequence END",
+        );
+        let moved = OnConflict::columns(key)
+            .value(checkpoint::Column::Sequence, further)
+            .update_column(checkpoint::Column::CompleteAt)
+            .to_owned();
+        checkpoint::Entity::insert_many(rows)
+            .on_conflict(moved)
             .exec_without_returning(&tx)
             .await
             .expect("a checkpoint");
@@ -103,8 +111,14 @@ impl House {
 
     /// The stream loses what it has of a ride's shard behind this place, as the platform tells it.
     pub(super) async fn cut(&self, ride: Uuid, end: i64) {
-        let shard = self.projection.broker.shard_of(ride).try_into().expect("a small number");
+        let shard: i32 = self.projection.broker.shard_of(ride).try_into().expect("a small number");
         let tx = self.db.begin().await.expect("a transaction");
+        checkpoint::Entity::update_many()
+            .col_expr(checkpoint::Column::Sequence, Expr::value(end))
+            .filter(checkpoint::Column::Shard.eq(shard))
+            .exec(&tx)
+            .await
+            .expect("a checkpoint");
         self.projection.view.cut(&tx, shard, end).await.expect("cut");
         tx.commit().await.expect("commits");
     }

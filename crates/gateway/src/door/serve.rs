@@ -18,10 +18,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use futures::TryFutureExt as _;
+use futures::{FutureExt as _, TryFutureExt as _};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use platform::server::LAST_GUESTS;
 use platform::shutdown::Shutdown;
 use platform::tls::{Listener, ServerTls, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -71,7 +72,10 @@ impl Gateway {
             () = port.accept(&listener, &conversations) => {}
             () = ending => {}
         }
+        // Whoever has connected already, and only waits to be accepted, would be cut.
+        port.accept(&listener, &conversations).now_or_never();
         drop(listener);
+        sleep(LAST_GUESTS).await;
         self.door.draining.cancel();
         conversations.close();
         if tokio::time::timeout(self.server.drain, conversations.wait()).await.is_err() {

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// room for, so that strangers do not use it up.
 const WAITING: usize = 256;
 /// How long a key stays unknown without another look.
-const STRANGE: Duration = Duration::from_secs(5);
+const STRANGE: Duration = Duration::from_secs(1);
 /// How many unknown keys are remembered.
 const STRANGERS: usize = 1000;
 
@@ -181,7 +181,7 @@ impl Keys {
         if strangers.len() >= STRANGERS {
             strangers.retain(|_, until| *until > now);
         }
-        // Those of the last seconds are many: they are looked for again, at the usual pace.
+        // Those of the last second are many: they are looked for again, at the usual pace.
         if strangers.len() >= STRANGERS {
             strangers.clear();
         }

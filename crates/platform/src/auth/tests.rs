@@ -10,25 +10,31 @@ use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures::FutureExt as _;
 use futures::future::join_all;
 use jsonwebtoken::{EncodingKey, Header};
 use kernel::Clock as _;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{advance, pause, resume, sleep};
 
 use super::*;
 use crate::clock::SystemClock;
 use crate::issuer::{Issuer, LIFETIME};
 
-/// A real issuer on a loopback port: how often it was asked for anything, and whether it is away.
+/// A real issuer on a loopback port: how often it was asked for anything, and whether it is away or
+/// does not answer.
 #[derive(Clone, Default)]
 struct Watched {
     asked: Arc<AtomicUsize>,
     away: Arc<AtomicBool>,
+    hangs: watch::Sender<bool>,
 }
 
 impl Watched {
     async fn answer(State(watched): State<Watched>, request: Request, next: Next) -> Response {
         watched.asked.fetch_add(1, Ordering::SeqCst);
+        watched.hangs.subscribe().wait_for(|hangs| !hangs).await.expect("it is ours");
         match watched.away.load(Ordering::SeqCst) {
             true => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             false => next.run(request).await,
@@ -246,6 +252,60 @@ async fn a_service_gets_its_own_token_once() {
     assert_eq!(principal, Ok(expected));
     let refused = ServiceTokens::new(issuer.url(), "kitchen", "wrong").token().await;
     assert_eq!(refused.expect_err("a wrong secret").reason, "ISSUER_UNAVAILABLE");
+}
+
+/// Nobody waits meanwhile.
+async fn later(time: Duration) {
+    pause();
+    advance(time).await;
+    resume();
+}
+
+#[tokio::test]
+async fn a_token_that_is_still_good_is_used_while_the_issuer_hangs() {
+    let (issuer, watched) = issuer().await;
+    let tokens = ServiceTokens::new(issuer.url(), "kitchen", "dev");
+    let old = tokens.token().await.expect("a token");
+    watched.hangs.send_replace(true);
+    later(LIFETIME.mul_f32(0.9)).await;
+    let at_once = || tokens.token().now_or_never().expect("at once").expect("a good token");
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while watched.asked.load(Ordering::SeqCst) < 3 {
+        assert!(std::time::Instant::now() < end, "nobody asks for a new one");
+        assert_eq!(at_once(), old);
+        sleep(Duration::from_millis(1)).await;
+    }
+    watched.hangs.send_replace(false);
+    while at_once() == old {
+        assert!(std::time::Instant::now() < end, "the new one is not used");
+        sleep(Duration::from_millis(1)).await;
+    }
+    // One asked in everybody's name: discovery and token, twice.
+    assert_eq!(watched.asked.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn without_a_good_token_nobody_waits_for_ever_for_an_issuer_that_hangs() {
+    let (issuer, watched) = issuer().await;
+    let tokens = ServiceTokens::new(issuer.url(), "kitchen", "dev");
+    let old = tokens.token().await.expect("a token");
+    watched.hangs.send_replace(true);
+    later(LIFETIME).await;
+    pause();
+    let start = Instant::now();
+    assert_eq!(tokens.token().await.expect_err("it hangs").reason, "ISSUER_UNAVAILABLE");
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    resume();
+    watched.hangs.send_replace(false);
+    let end = Instant::now() + Duration::from_secs(20);
+    let new = loop {
+        match tokens.token().await {
+            Ok(new) => break new,
+            Err(away) => assert!(Instant::now() < end, "{away:?}"),
+        }
+        sleep(Duration::from_millis(10)).await;
+    };
+    assert_ne!(new, old);
 }
 
 #[tokio::test]

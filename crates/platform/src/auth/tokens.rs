@@ -1,21 +1,28 @@
 //! Our own tokens, for calls to a neighbour.
+//!
+//! A token that is good is used at once, however the issuer is: towards its end a new one is got
+//! beside the calls. Only who has no good token waits for the issuer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kernel::{Rejection, Role};
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 
 use super::oidc::{IssuerError, Oidc};
 use crate::status::Chain;
 
 /// How often at most we ask an issuer that is away.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a call without a good token waits for the issuer at most.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Our own token, from the issuer, by client credentials: got when first needed, kept until shortly
-/// before it expires. Clones share it.
+/// Our own token, from the issuer, by client credentials: got when first needed, and anew from
+/// shortly before it expires. Clones share it.
 #[derive(Clone)]
 pub struct ServiceTokens(Arc<Credentials>);
 
@@ -23,8 +30,9 @@ struct Credentials {
     oidc: Oidc,
     client_id: String,
     secret: String,
+    held: Mutex<Held>,
     /// Held by the one who asks the issuer.
-    held: tokio::sync::Mutex<Held>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -34,6 +42,24 @@ struct Held {
     validity: Option<(Instant, Instant)>,
     /// When the issuer last failed us.
     failed: Option<Instant>,
+}
+
+impl Held {
+    fn new(token: String, since: Instant, lifetime: Duration) -> Held {
+        let validity = Some((since + lifetime.mul_f32(0.8), since + lifetime));
+        Held { token, validity, failed: None }
+    }
+
+    fn good(&self) -> Option<String> {
+        let good = self.validity.is_some_and(|(_, end)| Instant::now() < end);
+        good.then(|| self.token.clone())
+    }
+
+    /// Whether a new one is wanted, from an issuer that has not failed us just now.
+    fn is_due(&self) -> bool {
+        self.validity.is_none_or(|(renew, _)| Instant::now() >= renew)
+            && self.failed.is_none_or(|at| at.elapsed() >= RETRY_INTERVAL)
+    }
 }
 
 impl ServiceTokens {
@@ -47,51 +73,65 @@ impl ServiceTokens {
             oidc: Oidc::new(issuer_url),
             client_id: client_id.into(),
             secret: secret.into(),
-            held: tokio::sync::Mutex::default(),
+            held: Mutex::default(),
+            turn: Arc::default(),
         }))
     }
 
     /// A token that is good for a while.
     pub async fn token(&self) -> Result<String, Rejection> {
-        if let Ok(held) = self.0.held.try_lock()
-            && held.validity.is_some_and(|(renew, _)| Instant::now() < renew)
-        {
-            return Ok(held.token.clone());
+        let (good, due) = {
+            let held = self.held();
+            (held.good(), held.is_due())
+        };
+        let Some(token) = good else { return self.wait().await };
+        if due && let Ok(turn) = self.0.turn.clone().try_lock_owned() {
+            self.start(turn);
         }
-        // A task of its own, for the reason given at `Keys::start`.
-        let source = self.clone();
-        let renewed = tokio::spawn(async move { source.renew().await }).await;
-        renewed.unwrap_or_else(|_| Err(no_token()))
+        Ok(token)
     }
 
-    /// One at a time; the others wait for the outcome.
-    async fn renew(&self) -> Result<String, Rejection> {
-        let mut held = self.0.held.lock().await;
-        let now = Instant::now();
-        let good = match held.validity {
-            Some((renew, _)) if now < renew => return Ok(held.token.clone()),
-            Some((_, end)) => now < end,
-            None => false,
-        };
-        // Those who waited for the same failure do not ask again one by one.
-        if held.failed.is_none_or(|at| at.elapsed() >= RETRY_INTERVAL) {
-            match self.0.fetch().await {
-                Ok((token, lifetime)) => {
-                    let validity = Some((now + lifetime.mul_f32(0.8), now + lifetime));
-                    *held = Held { token, validity, failed: None };
-                    return Ok(held.token.clone());
-                }
-                Err(error) => {
-                    held.failed = Some(Instant::now());
-                    tracing::warn!(
-                        issuer = self.0.oidc.issuer(),
-                        error = %Chain(&error),
-                        "cannot get a token for calls to neighbours"
-                    );
-                }
+    /// One asks at a time; the others wait for the outcome.
+    async fn wait(&self) -> Result<String, Rejection> {
+        let renewed = async { self.start(self.0.turn.clone().lock_owned().await).await };
+        let renewed = timeout(PATIENCE, renewed).await;
+        renewed.ok().and_then(Result::ok).flatten().ok_or_else(no_token)
+    }
+
+    /// A task of its own, for the reason given at `Keys::start`.
+    fn start(&self, turn: OwnedMutexGuard<()>) -> JoinHandle<Option<String>> {
+        let source = self.clone();
+        tokio::spawn(async move {
+            let token = source.renew().await;
+            drop(turn);
+            token
+        })
+    }
+
+    /// A good token, for which the issuer is asked if need be.
+    async fn renew(&self) -> Option<String> {
+        // Those who waited for the same answer do not ask again one by one.
+        if !self.held().is_due() {
+            return self.held().good();
+        }
+        let began = Instant::now();
+        match self.0.fetch().await {
+            Ok((token, lifetime)) => {
+                *self.held() = Held::new(token.clone(), began, lifetime);
+                Some(token)
+            }
+            Err(error) => {
+                let (issuer, error) = (self.0.oidc.issuer(), Chain(&error));
+                tracing::warn!(issuer, %error, "cannot get a token for calls to neighbours");
+                let mut held = self.held();
+                held.failed = Some(Instant::now());
+                held.good()
             }
         }
-        if good { Ok(held.token.clone()) } else { Err(no_token()) }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -135,10 +135,14 @@ impl Follower {
                 }
                 well = found.is_ok();
                 if let Ok(found) = found {
+                    // Before the channel has them: it takes many only while it is called.
+                    self.tell.send_replace(Known::Some);
                     self.follow(found).await;
                 }
                 let nothing = self.present.is_empty();
-                self.tell.send_replace(if nothing { Known::None } else { Known::Some });
+                if nothing {
+                    self.tell.send_replace(Known::None);
+                }
                 tokio::select! {
                     () = sleep(if nothing { period.min(PERIOD_WITHOUT) } else { period }) => {}
                     () = changed(&mut self.tls) => self.renew().await,

@@ -389,6 +389,21 @@ async fn addresses_come_and_go() {
 }
 
 #[tokio::test]
+async fn more_addresses_than_the_channel_takes_at_once_hold_no_call_up() {
+    let house = House::open(|_| Answer::Served);
+    let nobody = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        SocketAddr::from(([127, 0, high, low], house.address.port()))
+    };
+    let book = Book::default();
+    *book.0.lock().expect("no panic") = (2..302).map(nobody).collect();
+    let stack = book.stack(policy()).await;
+    assert_eq!(refused(&stack).await, unreachable(), "each has refused, nobody has waited");
+    book.say([&house]);
+    until(true, async || ask(&stack).await.is_ok()).await;
+}
+
+#[tokio::test]
 async fn without_an_address_a_call_is_refused_at_once_and_served_when_there_is_one() {
     let house = House::open(|_| Answer::Served);
     let book = Book::default();

@@ -294,12 +294,12 @@ impl Exchange {
     /// We answer, under the client's `traceparent`.
     pub fn served(method: &Method, traceparent: Option<&str>) -> Exchange {
         let parent = traceparent.and_then(Trace::parse);
-        Exchange::start(SpanKind::Server, parent, method, || method.to_string())
+        Exchange::start(SpanKind::Server, parent, method, || named(method).to_owned())
     }
 
     /// We ask at an address that looks like this.
     pub fn asked(method: &Method, template: &'static str) -> Exchange {
-        let name = || format!("{method} {template}");
+        let name = || format!("{} {template}", named(method));
         let mut exchange = Exchange::start(SpanKind::Client, Trace::current(), method, name);
         exchange.span.set("url.template", template);
         exchange
@@ -313,7 +313,7 @@ impl Exchange {
     ) -> Exchange {
         let mut span = Span::start(kind.clone(), parent, &BTreeSet::new(), || name().into());
         if span.exported.is_some() {
-            span.set("http.request.method", method.to_string());
+            span.set("http.request.method", standard(method).unwrap_or("_OTHER").to_owned());
         }
         Exchange { span, kind }
     }
@@ -326,7 +326,7 @@ impl Exchange {
     /// What the address of the request looks like, without what it is about.
     pub fn route(&mut self, method: &Method, route: &str) {
         if let Some(span) = &mut self.span.exported {
-            span.update_name(format!("{method} {route}"));
+            span.update_name(format!("{} {route}", named(method)));
         }
         self.span.set("http.route", route.to_owned());
     }
@@ -349,4 +349,40 @@ impl Exchange {
 /// For an answer that is followed to its end.
 impl Watcher for Exchange {
     fn ended(self, _: Code) {}
+}
+
+/// A method that everybody knows. What strangers make up is not told.
+fn standard(method: &Method) -> Option<&str> {
+    let standard = matches!(
+        *method,
+        Method::GET
+            | Method::HEAD
+            | Method::POST
+            | Method::PUT
+            | Method::PATCH
+            | Method::DELETE
+            | Method::OPTIONS
+            | Method::TRACE
+            | Method::CONNECT
+    );
+    standard.then(|| method.as_str())
+}
+
+/// What a span is called by a method.
+fn named(method: &Method) -> &str {
+    standard(method).unwrap_or("HTTP")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_that_a_stranger_made_up_is_not_told() {
+        let made_up = Method::from_bytes(b"C1-0123").expect("a token");
+        assert_eq!((standard(&made_up), named(&made_up)), (None, "HTTP"));
+        assert_eq!((standard(&Method::PATCH), named(&Method::PATCH)), (Some("PATCH"), "PATCH"));
+        let lower = Method::from_bytes(b"get").expect("a token");
+        assert_eq!(standard(&lower), None, "methods have a case");
+    }
 }

@@ -82,8 +82,8 @@ impl Double {
 async fn a_rolling_restart_costs_no_call() {
     let mut double = Double::start().await;
     let terminal = double.terminal();
-    let size = ["--rides", "100", "--riders", "40", "--drivers", "20"];
-    let arguments = ["demo", "--assert", "--seed", "7", "--time-scale", "30", "-o", "json"];
+    let size = ["--rides", "150", "--riders", "40", "--drivers", "30"];
+    let arguments = ["demo", "--assert", "--seed", "7", "--time-scale", "60", "-o", "json"];
     let mut demo = terminal.taxi(&[&arguments[..], &size].concat());
     demo.env("TAXI_LOG", "warn,taxi::cmd::demo=debug");
     let demo = tokio::spawn(async move { demo.output().await });

@@ -52,6 +52,16 @@ message: {port: 8085, context: true}
 {{- end -}}
 {{- end -}}
 
+{{/* The databases that the Postgres of this release has, one a line: also of what is off, because it makes
+them only when its volume is empty. */}}
+{{- define "taxi.ownDatabases" -}}
+{{- if include "taxi.ownPostgres" . -}}
+{{- range $name, $fact := include "taxi.facts" . | fromYaml -}}
+{{- if and $fact.database (not (get $.Values.database $name).existingSecret) }}{{ $name }}{{ "\n" }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Not empty when this release brings it along. */}}
 {{- define "taxi.ownPostgres" -}}
 {{- include "taxi.ownStores" . | trim -}}
