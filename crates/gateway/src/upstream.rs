@@ -146,7 +146,7 @@ impl Upstream {
         if caused_by::<TimeoutExpired>(&*error) {
             return late();
         }
-        tracing::debug!(upstream = %self.name, error = %error, "a service cannot be reached");
+        tracing::debug!(upstream = %self.name, ?error, "a service cannot be reached");
         let message = format!("{} cannot be reached: try again in a moment", self.name);
         let mut status = status(Rejection::unavailable("SERVICE_UNAVAILABLE", message));
         status.set_source(Arc::from(error));
