@@ -16,6 +16,7 @@
 //! | [`config`], [`telemetry`], [`shutdown`] | start strict, stop clean |
 //! | [`metrics`], [`backlog`] | what is counted, and what is measured when somebody collects it |
 //! | [`context`] | what the composition root hands to a context |
+//! | [`nats_server`], [`leash`] | a broker of our own for development, which never outlives us |
 
 pub mod auth;
 pub mod backlog;
@@ -30,6 +31,7 @@ pub mod context;
 pub mod db;
 pub mod issuer;
 pub mod lease;
+pub mod leash;
 pub mod metrics;
 pub mod nats_server;
 pub mod outbox;

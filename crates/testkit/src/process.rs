@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use platform::nats_server::Leash;
+use platform::leash::Leash;
 use tokio::time::{Instant, sleep};
 
 const POLL: Duration = Duration::from_millis(10);

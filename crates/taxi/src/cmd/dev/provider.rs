@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use platform::nats_server::Leash;
+use platform::leash::Leash;
 use platform::shutdown::Shutdown;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::TcpSocket;
