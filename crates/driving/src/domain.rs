@@ -228,10 +228,11 @@ impl Driving {
         match self.state {
             State::Started => {
                 let started = self.start_time.unwrap_or(now);
-                self.state = State::Finished;
                 // A clock that went backwards meanwhile ends no ride before its start.
-                self.finish_time = Some(now.max(started));
-                self.fare = Some(tariff.fare(now.since(started)));
+                let finished = now.max(started);
+                self.state = State::Finished;
+                self.finish_time = Some(finished);
+                self.fare = Some(tariff.fare(started, finished));
                 self.payment_state = Some(PaymentState::Pending);
                 Ok(vec![Event::DrivingFinished])
             }

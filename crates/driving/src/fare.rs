@@ -1,8 +1,6 @@
 //! What a driving costs: the fare policy, and nothing else.
 
-use std::time::Duration;
-
-use kernel::Money;
+use kernel::{Money, Timestamp};
 
 /// What a minute costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +25,15 @@ pub struct Fare {
 }
 
 impl Tariff {
+    /// Every minute of every ride costs the same.
+    pub fn flat(per_minute: Money, policy_version: impl Into<String>) -> Tariff {
+        Tariff { per_minute, policy_version: policy_version.into() }
+    }
+
     /// **The fare rule**: whole minutes, rounded down, and at least one.
-    pub fn fare(&self, ride: Duration) -> Fare {
-        let minutes = i64::try_from(ride.as_secs() / 60).unwrap_or(i64::MAX).max(1);
+    pub fn fare(&self, start: Timestamp, finish: Timestamp) -> Fare {
+        let seconds = finish.since(start).as_secs();
+        let minutes = i64::try_from(seconds / 60).unwrap_or(i64::MAX).max(1);
         Fare {
             amount: self.per_minute.times(minutes),
             minutes,
@@ -41,11 +45,15 @@ impl Tariff {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 
-    fn tariff(won_per_minute: i64) -> Tariff {
-        Tariff { per_minute: Money::won(won_per_minute), policy_version: "2021-07".to_owned() }
+    /// What a ride of this length costs.
+    fn fare(won_per_minute: i64, ride: Duration) -> Fare {
+        let start = Timestamp::default();
+        Tariff::flat(Money::won(won_per_minute), "2021-07").fare(start, start.plus(ride))
     }
 
     #[test]
@@ -58,7 +66,7 @@ mod tests {
             (120_000, 2_000),
             (3_600_000, 60_000),
         ] {
-            let fare = tariff(1_000).fare(Duration::from_millis(milliseconds));
+            let fare = fare(1_000, Duration::from_millis(milliseconds));
             assert_eq!(fare.amount, Money::won(won), "{milliseconds} ms");
         }
     }
@@ -66,7 +74,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_fare_explains_itself(seconds in 0..10_000_000_u64, rate in 1..1_000_000_i64) {
-            let fare = tariff(rate).fare(Duration::from_secs(seconds));
+            let fare = fare(rate, Duration::from_secs(seconds));
             prop_assert_eq!(fare.amount, fare.rate.times(fare.minutes));
             prop_assert_eq!((fare.rate, fare.policy_version), (Money::won(rate), "2021-07".to_owned()));
             let charged = u64::try_from(fare.minutes).expect("positive") * 60;
@@ -75,7 +83,7 @@ mod tests {
 
         #[test]
         fn a_longer_ride_is_never_cheaper(one: u64, more: u64) {
-            let of = |seconds| tariff(1_000).fare(Duration::from_secs(seconds)).amount;
+            let of = |seconds| fare(1_000, Duration::from_secs(seconds)).amount;
             prop_assert!(of(one) <= of(one.saturating_add(more)));
         }
     }

@@ -78,10 +78,7 @@ pub struct FareConfig {
 
 impl FareConfig {
     fn tariff(&self) -> Tariff {
-        Tariff {
-            per_minute: Money::won(self.won_per_minute.get().into()),
-            policy_version: self.policy_version.clone(),
-        }
+        Tariff::flat(Money::won(self.won_per_minute.get().into()), &self.policy_version)
     }
 }
 

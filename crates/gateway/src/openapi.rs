@@ -32,10 +32,11 @@ use http::Method;
 use prost_reflect::ServiceDescriptor;
 use serde_json::{Map, Value, json};
 
+pub use comment::Comment;
+pub use schema::Behaviors;
 pub use ui::router;
 
 use crate::routes::{Route, RouteTable};
-use comment::Comment;
 use operation::Operations;
 use path::Paths;
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt as _;
 use kernel::Rejection;
 use platform::client::Balanced;
 use platform::metrics::calls::{Call, Followed, Watcher as _};
@@ -25,8 +26,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Status, Streaming, TimeoutExpired};
 use tower::{BoxError, ServiceExt as _, service_fn};
 
-use self::bounded::Bounded;
-pub(crate) use self::bounded::InTrailers;
+pub(crate) use self::bounded::{Bounded, InTrailers};
 use self::raw::Raw;
 use crate::door::Slot;
 
@@ -131,7 +131,8 @@ impl Upstream {
             Err(_) => late(),
             Ok(Err(error)) => self.unreachable(error),
             Ok(Ok(response)) => {
-                let response = response.map(|body| Bounded::new(body, terms, self));
+                let broken = move |error: Status| self.unreachable(error.into());
+                let response = response.map(|body| Bounded::new(body.map_err(broken), terms));
                 return Ok(Followed::grpc(call.follow(response), rpc).map(Body::new));
             }
         };

@@ -287,8 +287,7 @@ impl Cancel {
                 }
             }
             Step::Finish(driver) => {
-                let tariff =
-                    Tariff { per_minute: Money::won(1_000), policy_version: String::new() };
+                let tariff = Tariff::flat(Money::won(1_000), "");
                 let now = Timestamp::default();
                 state.drive(|driving| driving.finish(&subject(driver), now, &tariff).ok());
             }

@@ -41,6 +41,7 @@ mod answer;
 mod around;
 mod deadline;
 mod evidence;
+mod member;
 mod observe;
 mod policy;
 mod resent;
@@ -64,6 +65,11 @@ pub struct InvalidEndpoint(String);
 /// Parses an address, `host:port`, `http://host:port` or `https://host:port`, whose certificate has to
 /// be one that web browsers trust.
 pub fn endpoint(address: &str) -> Result<Endpoint, InvalidEndpoint> {
+    endpoint_over(&ClientTls::default(), address)
+}
+
+/// The same, with this TLS for `https://host:port`.
+pub fn endpoint_over(tls: &ClientTls, address: &str) -> Result<Endpoint, InvalidEndpoint> {
     let invalid = || InvalidEndpoint(address.to_owned());
     let (scheme, authority) = address.split_once("://").unwrap_or(("http", address));
     let authority: http::uri::Authority = authority.parse().map_err(|_| invalid())?;
@@ -71,9 +77,7 @@ pub fn endpoint(address: &str) -> Result<Endpoint, InvalidEndpoint> {
     let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}")).map(tuned);
     match (scheme, endpoint) {
         ("http", Ok(endpoint)) => Ok(endpoint),
-        ("https", Ok(endpoint)) => {
-            ClientTls::default().apply(endpoint, authority.host()).map_err(|_| invalid())
-        }
+        ("https", Ok(endpoint)) => tls.apply(endpoint, authority.host()).map_err(|_| invalid()),
         _ => Err(invalid()),
     }
 }

@@ -34,8 +34,9 @@ use serde::de::DeserializeOwned;
 const DEFAULTS: &str = "the defaults";
 /// Where the overrides come from, in messages.
 const COMMAND_LINE: &str = "the command line";
-/// Variables with the prefix that are not configuration: the log filter, and where the file is.
-const NOT_CONFIGURATION: &[&str] = &["config", "log"];
+/// Variables with the prefix that are not configuration: whom the command line trusts, where the file
+/// is, and the log filter.
+const NOT_CONFIGURATION: &[&str] = &["ca", "config", "log"];
 /// What stands for a value that nobody should read.
 const MASK: &str = "********";
 

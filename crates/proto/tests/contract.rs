@@ -84,9 +84,8 @@ fn rest_is_the_table_and_nothing_else() {
 }
 
 #[test]
-fn there_are_five_services_and_each_watch_is_a_stream() {
+fn each_watch_is_a_stream_and_nothing_else_is() {
     let pool = pool();
-    assert_eq!(pool.services().count(), 5);
     for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
         assert!(!method.is_client_streaming(), "{}", method.full_name());
         assert_eq!(
@@ -101,16 +100,13 @@ fn there_are_five_services_and_each_watch_is_a_stream() {
 #[test]
 fn every_event_begins_with_allocation_customer_and_driving() {
     let pool = pool();
-    let mut events = 0;
     for file in pool.files().filter(|file| file.name().ends_with("/events.proto")) {
         for event in file.messages() {
-            events += 1;
             let first: Vec<String> =
                 (1..=3).filter_map(|n| event.get_field(n)).map(|f| f.name().to_owned()).collect();
             assert_eq!(first, ["allocation", "customer", "driving"], "{}", event.full_name());
         }
     }
-    assert_eq!(events, 15);
 }
 
 #[test]

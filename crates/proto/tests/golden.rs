@@ -1,8 +1,9 @@
 //! Events are for ever: what was once published has to be understood by every later version.
 //!
-//! `golden/events.golden` has every event with every field set, as bytes and as what they mean. A line
-//! is never changed or removed; `BLESS=1 cargo test -p proto --test golden` adds one for an event that
-//! is new, or has fields that no line has yet.
+//! `golden/events.golden` has every event with every field set, as bytes and as what they mean;
+//! `golden/rides.golden` has events of real rides, which are also the examples in `docs/events.md`. A
+//! line is never changed or removed; `BLESS=1 cargo test -p proto --test golden` adds one for an event
+//! that is new, or has fields that no line has yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -53,12 +54,17 @@ fn json(message: &DynamicMessage) -> String {
     serde_json::to_string(message).expect("a message is JSON")
 }
 
-fn file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/events.golden")
+/// Every event with every field.
+const EVENTS: &str = "events.golden";
+/// Events of real rides.
+const RIDES: &str = "rides.golden";
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-fn recorded() -> Vec<Line> {
-    fs::read_to_string(file()).unwrap_or_default().lines().map(Line::read).collect()
+fn recorded(name: &str) -> Vec<Line> {
+    fs::read_to_string(file(name)).unwrap_or_default().lines().map(Line::read).collect()
 }
 
 fn events() -> BTreeMap<String, MessageDescriptor> {
@@ -121,7 +127,7 @@ fn decode(kind: &MessageDescriptor, bytes: &[u8]) -> DynamicMessage {
 #[test]
 fn what_was_once_published_is_understood() {
     let events = events();
-    let recorded = recorded();
+    let recorded: Vec<Line> = [EVENTS, RIDES].map(recorded).into_iter().flatten().collect();
     assert!(recorded.len() >= events.len(), "only {} events are on record", recorded.len());
     for line in &recorded {
         let kind = events.get(&line.kind).unwrap_or_else(|| panic!("{} is gone", line.kind));
@@ -134,7 +140,7 @@ fn what_was_once_published_is_understood() {
 
 #[test]
 fn every_field_of_every_event_is_on_record() {
-    let recorded = recorded();
+    let recorded = recorded(EVENTS);
     let mut missing = Vec::new();
     for (name, kind) in events() {
         let lines = recorded.iter().filter(|line| line.kind == name);
@@ -147,7 +153,7 @@ fn every_field_of_every_event_is_on_record() {
     }
     if std::env::var_os("BLESS").is_some() {
         let text: String = recorded.iter().chain(&missing).map(Line::written).collect();
-        return fs::write(file(), text).expect("written");
+        return fs::write(file(EVENTS), text).expect("written");
     }
     let names: Vec<&str> = missing.iter().map(|line| line.kind.as_str()).collect();
     assert!(names.is_empty(), "not on record yet, see above: {names:?}");

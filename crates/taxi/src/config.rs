@@ -19,9 +19,9 @@ use crate::exit::Exit;
 use crate::tls;
 
 /// Every setting with its default, as a person reads them.
-const DEFAULTS: &str = include_str!("config.default.toml");
+pub(crate) const DEFAULTS: &str = include_str!("config.default.toml");
 /// What the environment variables start with.
-const ENV_PREFIX: &str = "TAXI_";
+pub(crate) const ENV_PREFIX: &str = "TAXI_";
 
 /// Which file goes over the defaults.
 #[derive(Clone, Debug, Default, clap::Args)]

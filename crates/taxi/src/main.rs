@@ -20,6 +20,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use platform::telemetry;
 use tracing::Level;
 
+mod client;
 mod cmd;
 mod codec;
 mod config;
@@ -34,15 +35,19 @@ mod output;
 mod ports;
 mod provider_sim;
 mod ready;
+#[cfg(test)]
+mod reference;
 mod reflection;
 mod survey;
 mod time;
 mod tls;
 
+use client::Trust;
 use cmd::{
     call, demo, describe, dev, fault, issuer, list, migrate, outbox, parked, rebuild, serve, token,
 };
 use exit::Exit;
+use ready::Ready;
 
 /// 택시: an open ride-hailing backend.
 #[derive(Debug, Parser)]
@@ -63,6 +68,18 @@ pub(crate) struct Global {
     /// The file with the addresses of a mesh: written by what serves, read by what calls.
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,
+    /// The authorities (PEM) whose servers are called by `https://`; without it, those that web
+    /// browsers trust.
+    #[arg(long, global = true, env = "TAXI_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Global {
+    /// The running mesh, to be called.
+    pub(crate) fn mesh(&self) -> Result<Ready, Exit> {
+        let trust = self.ca.as_deref().map_or_else(|| Ok(Trust::default()), Trust::only)?;
+        Ok(Ready { trust, ..ready::find(self.ready_file.as_deref())? })
+    }
 }
 
 /// What it can do.

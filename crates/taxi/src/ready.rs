@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::Trust;
 use crate::exit::Exit;
 
 /// Its name in a data directory.
@@ -39,6 +40,9 @@ pub(crate) struct Ready {
     /// The data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<PathBuf>,
+    /// Whose certificates count; that is up to whoever calls.
+    #[serde(skip)]
+    pub(crate) trust: Trust,
 }
 
 /// What a part that has one address writes.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use platform::client::endpoint;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
 use tonic::Status;
@@ -12,6 +11,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
+use crate::client::{Trust, cause};
 use crate::exit::Exit;
 use crate::ready::Ready;
 
@@ -37,7 +37,8 @@ pub(crate) struct Catalogue {
 impl Catalogue {
     /// Asks each context. One that is away offers nothing; all of them away is no mesh.
     pub(crate) async fn of(ready: &Ready) -> Result<Catalogue, Exit> {
-        let asked = ready.grpc.iter().map(|(context, address)| offers(context, address));
+        let asked =
+            ready.grpc.iter().map(|(context, address)| offers(context, address, &ready.trust));
         let mut offers = Vec::new();
         let mut away = Vec::new();
         for (answer, context) in
@@ -116,10 +117,20 @@ pub(crate) fn rest(method: &MethodDescriptor) -> Option<String> {
     Some(format!("{} {}", verb.to_uppercase(), path.as_str()?))
 }
 
-/// The services of one context, without those that every server has.
-async fn offers(context: &str, address: &str) -> Result<Vec<Offer>, String> {
-    let endpoint = endpoint(address).map_err(|error| error.to_string())?;
-    let channel = endpoint.connect().await.map_err(|_| format!("nobody listens on {address}"))?;
+/// Whether a service is of this context, by its package: at the address of a gateway there are those
+/// of all contexts, and at any address there are some that every server has.
+fn is_of(context: &str, service: &str) -> bool {
+    service.split('.').rev().nth(2) == Some(context)
+}
+
+/// The services of one context.
+async fn offers(context: &str, address: &str, trust: &Trust) -> Result<Vec<Offer>, String> {
+    let endpoint = trust.endpoint(address).map_err(|error| error.to_string())?;
+    let away = |error| match address.starts_with("https://") {
+        true => format!("{address} is not reached by TLS: {}", cause(&error)),
+        false => format!("nobody listens on {address}"),
+    };
+    let channel = endpoint.connect().await.map_err(away)?;
     let mut reflection = Reflection::new(channel.clone());
     let answer = reflection.ask(MessageRequest::ListServices(String::new())).await;
     let names = match answer.map_err(|status| status.to_string())? {
@@ -127,12 +138,15 @@ async fn offers(context: &str, address: &str) -> Result<Vec<Offer>, String> {
         _ => return Err("its reflection speaks another language".to_owned()),
     };
     let mut offers = Vec::new();
-    for name in names.filter(|name| !name.starts_with("grpc.")) {
+    for name in names.filter(|name| is_of(context, name)) {
         let pool = reflection.pool(&name).await.map_err(|status| status.to_string())?;
         let descriptor = pool.get_service_by_name(&name);
         let descriptor =
             descriptor.ok_or_else(|| format!("its reflection does not know {name}"))?;
         offers.push(Offer { context: context.to_owned(), channel: channel.clone(), descriptor });
+    }
+    if offers.is_empty() {
+        return Err(format!("{address} serves something else"));
     }
     Ok(offers)
 }
@@ -206,6 +220,18 @@ mod tests {
         }
         for given in ["tate", "Allocation", "v1.Allocation", ""] {
             assert!(!is_named(full, given), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_of_one_context() {
+        for (service, is) in [
+            ("taxi.driving.v1.DrivingService", true),
+            ("taxi.payment.v1.PaymentService", false),
+            ("grpc.health.v1.Health", false),
+            ("Health", false),
+        ] {
+            assert_eq!(is_of("driving", service), is, "{service}");
         }
     }
 

@@ -180,6 +180,28 @@ fn a_mesh_that_was_killed_is_no_mesh() {
 }
 
 #[test]
+fn an_authority_that_is_none_is_named() {
+    let taxi = Taxi::new();
+    std::fs::write(taxi.path().join("ready.json"), r#"{"grpc": {}}"#).expect("written");
+    std::fs::write(taxi.path().join("no.pem"), "hello").expect("written");
+    let list = ["list", "--ready-file", "ready.json"];
+    for (file, why) in [
+        ("missing.pem", "--ca, or TAXI_CA: cannot read missing.pem: No such file"),
+        ("no.pem", "--ca, or TAXI_CA: no.pem: there is no certificate in it"),
+    ] {
+        let by_option = taxi.refusal(&[&list[..], &["--ca", file]].concat(), &[]);
+        let by_variable = taxi.refusal(&list, &[("TAXI_CA", file)]);
+        assert_eq!(by_option, by_variable);
+        let (code, sentence) = by_option;
+        assert_eq!(code, 78, "{sentence}");
+        assert!(sentence.starts_with(why), "{sentence}");
+    }
+    // What serves has authorities of its own in its configuration.
+    let (code, stderr) = taxi.run(&["config"], &[("TAXI_CA", "missing.pem")]);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
 fn faults_are_for_development_only() {
     let taxi = Taxi::new();
     let ready = r#"{"admin": "http://127.0.0.1:1", "grpc": {"payment": "127.0.0.1:1"}}"#;

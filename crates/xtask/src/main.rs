@@ -3,13 +3,17 @@
 //! `cargo xtask arch` checks the import rules that the architecture lives by: which crate may
 //! depend on which ([`graph`]), and which words may stand in which file ([`source`]). It prints
 //! every violation as `file:line: rule: why` and ends with 1 when there is any. `cargo xtask errors`
-//! does the same for the catalogue of errors ([`errors`]).
+//! does the same for the catalogue of errors ([`errors`]). `cargo xtask docs` writes the reference in
+//! `docs/` anew, and with `--check` says whether it has to be ([`docs`]). `cargo xtask new-context
+//! NAME` makes a bounded context ([`new_context`]).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+mod docs;
 mod errors;
 mod graph;
+mod new_context;
 mod scan;
 mod source;
 
@@ -22,13 +26,16 @@ struct Violation {
     why: String,
 }
 
-const USAGE: &str = "usage: cargo xtask arch|errors";
+const USAGE: &str = "usage: cargo xtask arch|docs [--check]|errors|new-context NAME";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["arch"] => report("the import rules", arch()),
+        ["docs"] => reference(docs::Mode::Write),
+        ["docs", "--check"] => reference(docs::Mode::Check),
         ["errors"] => report("the catalogue of errors", errors::check(root())),
+        ["new-context", name] => make(name),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -36,6 +43,36 @@ fn main() -> ExitCode {
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Makes a context in the workspace that this is run in.
+fn make(name: &str) -> ExitCode {
+    let here = std::env::current_dir().map_err(|error| error.to_string());
+    match here.and_then(|here| new_context::run(&here, name)) {
+        Ok(told) => {
+            print!("{told}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("cargo xtask new-context: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes the reference, or checks it.
+fn reference(mode: docs::Mode) -> ExitCode {
+    match docs::run(root(), mode) {
+        Ok(true) => {
+            eprintln!("the reference: in order");
+            ExitCode::SUCCESS
+        }
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cargo xtask: {error}");
+            ExitCode::from(69)
         }
     }
 }

@@ -88,7 +88,6 @@ fn code_lines(source: &str) -> usize {
 
 fn check_file(package: &Package, file: &Path, source: &str) -> Vec<Violation> {
     let mut tokens = tokens(source);
-    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if is_test(file) {
         tokens.iter_mut().for_each(|token| token.test = true);
     }
@@ -96,10 +95,10 @@ fn check_file(package: &Package, file: &Path, source: &str) -> Vec<Violation> {
     if package.name == "platform" {
         found.extend(tokens.iter().filter_map(domain_word));
     }
-    if package.is_context() && name == "domain.rs" {
+    if package.is_context() && is_in(package, file, "domain") {
         found.extend(impure(package, &tokens));
     }
-    if package.is_context() && name == "app.rs" {
+    if package.is_context() && is_in(package, file, "app") {
         found.extend(tokens.iter().filter_map(technology));
     }
     if !TRANSPORT.contains(&package.name.as_str()) {
@@ -109,6 +108,13 @@ fn check_file(package: &Package, file: &Path, source: &str) -> Vec<Violation> {
         .into_iter()
         .map(|(line, rule, why)| Violation { file: file.to_owned(), line, rule, why })
         .collect()
+}
+
+/// Whether a file is a module of this name, or below it: `app.rs`, `app/pay.rs`.
+fn is_in(package: &Package, file: &Path, module: &str) -> bool {
+    let src = package.manifest.with_file_name("src");
+    let parts = file.strip_prefix(&src).ok().map(|file| file.with_extension(""));
+    parts.is_some_and(|parts| parts.iter().any(|part| part == module))
 }
 
 type Found = (usize, &'static str, String);
@@ -137,7 +143,7 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Paths of a `domain.rs` that lead out of the domain.
+/// Paths of a domain that lead out of the domain.
 fn impure(package: &Package, tokens: &[Token]) -> Vec<Found> {
     let paths = paths(tokens);
     let allowed = |path: &scan::Path| {
@@ -242,6 +248,25 @@ mod tests {
         let bad = "use proto::driving::v1::Driving;\nfn f() -> Result<(), tonic::Status> {}";
         let rule = "app-knows-no-technology";
         assert_eq!(rules("driving", "src/app.rs", bad), [(1, rule), (2, rule)]);
+    }
+
+    #[test]
+    fn files_below_are_as_pure_as_those_above() {
+        let domain = "use sea_orm::Value;";
+        let app = "use proto::driving::v1::Driving;";
+        for (file, source, rule) in [
+            ("src/domain.rs", domain, "domain-is-pure"),
+            ("src/domain/refund.rs", domain, "domain-is-pure"),
+            ("src/domain/refund/part.rs", domain, "domain-is-pure"),
+            ("src/app.rs", app, "app-knows-no-technology"),
+            ("src/app/pay.rs", app, "app-knows-no-technology"),
+        ] {
+            assert_eq!(rules("payment", file, source), [(1, rule)], "{file}");
+        }
+        // Neither what is only called alike, nor the folder that the repository is in.
+        for file in ["src/application.rs", "src/grpc/main.rs", "/usr/src/app/src/grpc.rs"] {
+            assert_eq!(rules("payment", file, app), [], "{file}");
+        }
     }
 
     #[test]

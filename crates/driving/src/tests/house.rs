@@ -43,7 +43,7 @@ pub(crate) fn driver(subject: &str) -> DriverId {
 }
 
 pub(crate) fn tariff() -> Tariff {
-    Tariff { per_minute: Money::won(1_000), policy_version: "2021-07".to_owned() }
+    Tariff::flat(Money::won(1_000), "2021-07")
 }
 
 /// The ride of allocation number n.

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http::{Method, Version};
+use http_body_util::BodyExt as _;
 use platform::status::status;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
@@ -14,7 +15,7 @@ use super::time::Time;
 use super::{Door, own};
 use crate::errors::detailed;
 use crate::headers;
-use crate::upstream::InTrailers;
+use crate::upstream::{Bounded, InTrailers};
 
 /// Answers a call.
 pub(super) async fn call(door: &Door, request: Request) -> Response {
@@ -55,13 +56,19 @@ async fn own(door: &Door, request: Request) -> Result<Response, Status> {
     if let Some(method) = own::method(request.uri().path()) {
         Seen::of(&request).method(method);
     }
+    let time = Time::of(request.headers(), door.config.timeout, door.most).map_err(status)?;
     let slot = door.limits.stranger(Client::of(&request).address).map_err(status)?;
+    let terms = time.of_stream(door.draining.clone(), slot);
     let response = match door.own.clone().oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     };
-    let draining = door.draining.clone();
-    Ok(response.map(|body| Body::new(own::Kept::new(body, slot, draining))))
+    let bounded = |body: Body| Bounded::new(body.map_err(broken), terms);
+    Ok(response.map(|body| Body::new(InTrailers::new(bounded(body)))))
+}
+
+fn broken(error: axum::Error) -> Status {
+    Status::from_error(error.into())
 }
 
 /// There is no such method, or none for the outside: nobody shall tell which.

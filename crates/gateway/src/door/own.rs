@@ -1,21 +1,13 @@
 //! What the door answers itself: reflection of all services, and health.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use axum::Router;
-use axum::body::Body;
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use http_body::{Frame, SizeHint};
 use prost_reflect::DescriptorPool;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic_health::pb::health_server::HealthServer;
 
+use super::GatewayError;
 use super::health::Doctor;
-use super::{GatewayError, Slot};
 use crate::upstream::Upstreams;
 
 const HEALTH: &str = "grpc.health.v1.Health";
@@ -67,41 +59,4 @@ fn reflection<'a>(
     let mut names: Vec<&str> = upstreams.services().chain([HEALTH]).chain(REFLECTION).collect();
     names.sort_unstable();
     names.into_iter().fold(builder, |builder, name| builder.with_service_name(name))
-}
-
-/// An answer that keeps its slot, and ends when the process drains.
-pub(super) struct Kept {
-    body: Body,
-    _slot: Slot,
-    drained: BoxFuture<'static, ()>,
-}
-
-impl Kept {
-    pub(super) fn new(body: Body, slot: Slot, draining: CancellationToken) -> Kept {
-        Kept { body, _slot: slot, drained: Box::pin(draining.cancelled_owned()) }
-    }
-}
-
-impl http_body::Body for Kept {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame);
-        }
-        // Without trailers: the client sees that the server is gone, which it will be.
-        self.drained.as_mut().poll(context).map(|()| None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -7,13 +7,13 @@ const EXAMPLE: &str = "or example `";
 
 /// The comment before a declaration; empty when there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Comment {
+pub struct Comment {
     paragraphs: Vec<String>,
 }
 
 impl Comment {
     /// The comment of what is at `path` in a file.
-    pub(super) fn of(file: &FileDescriptor, path: &[i32]) -> Comment {
+    pub fn of(file: &FileDescriptor, path: &[i32]) -> Comment {
         let source = file.file_descriptor_proto().source_code_info.as_ref();
         let mut locations = source.into_iter().flat_map(|source| &source.location);
         let location = locations.find(|location| location.path == path);
@@ -43,18 +43,18 @@ impl Comment {
     }
 
     /// All of it.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.paragraphs.join("\n\n")
     }
 
     /// Its first sentence, without the full stop.
-    pub(super) fn summary(&self) -> &str {
+    pub fn summary(&self) -> &str {
         let first = self.paragraphs.first().map_or("", String::as_str);
         sentence(first).trim_end_matches('.')
     }
 
     /// What follows the first sentence.
-    pub(super) fn details(&self) -> String {
+    pub fn details(&self) -> String {
         let text = self.text();
         let first = self.paragraphs.first().map_or("", String::as_str);
         text.get(sentence(first).len()..).unwrap_or_default().trim().to_owned()
@@ -73,7 +73,7 @@ impl Comment {
     }
 
     /// What follows a marker, to the end of the sentence.
-    pub(super) fn sentence_after(&self, marker: &str) -> Option<&str> {
+    pub fn sentence_after(&self, marker: &str) -> Option<&str> {
         let mut found = self.paragraphs.iter().filter_map(|text| text.split_once(marker));
         found.next().map(|(_, after)| sentence(after))
     }

@@ -231,7 +231,7 @@ fn is_always_there(field: &FieldDescriptor) -> bool {
 /// A comment, and what the type does not show.
 fn description(field: &FieldDescriptor, comment: &Comment, behaviors: Behaviors) -> String {
     let mut parts = vec![comment.text()];
-    if behaviors.has(Behaviors::IMMUTABLE) {
+    if behaviors.immutable() {
         parts.push("It cannot be changed later.".to_owned());
     }
     if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic()) {
@@ -294,7 +294,7 @@ fn reach_kind(kind: &Kind, reached: &mut HashSet<String>) {
 
 /// The `google.api.field_behavior` of a field: a set of its numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Behaviors(u32);
+pub struct Behaviors(u32);
 
 impl Behaviors {
     const REQUIRED: i32 = 2;
@@ -303,7 +303,8 @@ impl Behaviors {
     const IMMUTABLE: i32 = 5;
     const IDENTIFIER: i32 = 8;
 
-    pub(super) fn of(field: &FieldDescriptor) -> Behaviors {
+    /// Those of a field.
+    pub fn of(field: &FieldDescriptor) -> Behaviors {
         let extension = field.parent_pool().get_extension_by_name("google.api.field_behavior");
         let Some(extension) = extension else { return Behaviors::default() };
         let options = field.options();
@@ -318,13 +319,18 @@ impl Behaviors {
     }
 
     /// A client must say it.
-    pub(super) fn required(self) -> bool {
+    pub fn required(self) -> bool {
         self.has(Self::REQUIRED)
     }
 
     /// Only the server says it; what a client says does not count.
-    pub(super) fn output_only(self) -> bool {
+    pub fn output_only(self) -> bool {
         self.has(Self::OUTPUT_ONLY) || self.has(Self::IDENTIFIER)
+    }
+
+    /// It cannot be changed later.
+    pub fn immutable(self) -> bool {
+        self.has(Self::IMMUTABLE)
     }
 
     fn input_only(self) -> bool {

@@ -12,22 +12,21 @@ use kernel::Rejection;
 use platform::status::status;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::body::Body;
 
-use super::{Terms, Upstream, late};
+use super::{Terms, late};
 
 /// An answer on its terms.
-pub(super) struct Bounded {
-    body: Body,
+pub(crate) struct Bounded<B> {
+    /// Until it is ended.
+    body: Option<B>,
     terms: Terms,
-    upstream: Upstream,
     /// Made when the body first keeps us waiting: an answer that is complete needs no timer.
     end: Option<BoxFuture<'static, Status>>,
 }
 
-impl Bounded {
-    pub(super) fn new(body: Body, terms: Terms, upstream: Upstream) -> Bounded {
-        Bounded { body, terms, upstream, end: None }
+impl<B> Bounded<B> {
+    pub(crate) fn new(body: B, terms: Terms) -> Bounded<B> {
+        Bounded { body: Some(body), terms, end: None }
     }
 }
 
@@ -54,7 +53,10 @@ async fn drained(draining: Option<&CancellationToken>) {
     }
 }
 
-impl http_body::Body for Bounded {
+impl<B> http_body::Body for Bounded<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -62,37 +64,41 @@ impl http_body::Body for Bounded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Bounded { body, terms, end: ending } = &mut *self;
+        let Some(answer) = body else { return Poll::Ready(None) };
         // First what is there already: the end must not cut a complete answer.
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            let broken = |error: Status| self.upstream.unreachable(error.into());
-            return Poll::Ready(frame.map(|frame| frame.map_err(broken)));
+        if let Poll::Ready(frame) = Pin::new(answer).poll_frame(context) {
+            return Poll::Ready(frame);
         }
-        let Bounded { terms, end: ending, .. } = &mut *self;
         let ending = ending.get_or_insert_with(|| Box::pin(end(terms.clone())));
         let status = ready!(ending.as_mut().poll(context));
-        self.body = Body::empty();
+        // Lets go of the call, too.
+        *body = None;
         Poll::Ready(Some(Err(status)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }
 
 /// An answer for a gRPC client: where it breaks, the trailers say why.
-pub(crate) struct InTrailers(Option<Body>);
+pub(crate) struct InTrailers<B>(Option<B>);
 
-impl InTrailers {
-    pub(crate) fn new(body: Body) -> InTrailers {
+impl<B> InTrailers<B> {
+    pub(crate) fn new(body: B) -> InTrailers<B> {
         InTrailers(Some(body))
     }
 }
 
-impl http_body::Body for InTrailers {
+impl<B> http_body::Body for InTrailers<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 

@@ -52,7 +52,7 @@ where
 
 /// Whether no connection could be made, or the connection said goodbye before the request's turn came,
 /// as a neighbour does that is about to stop: it tells which requests it will not look at.
-fn is_unseen(error: &BoxError) -> bool {
+pub(super) fn is_unseen(error: &BoxError) -> bool {
     sources(&**error).any(|it: &(dyn Error + 'static)| {
         it.is::<ConnectError>()
             || it.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)

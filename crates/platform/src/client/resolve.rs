@@ -3,31 +3,36 @@
 //!
 //! The name is resolved again and again. New addresses are called from then on, those that are gone
 //! are not; while a resolution fails or finds nothing, the last addresses that were known stay.
-//! Calls go to a random address of those that can be connected to, and again to another one when nobody
-//! has seen them.
+//! Of two addresses at random, a call goes to the one that has less to do and can be connected to, and
+//! again to another one when nobody has seen it.
 //!
 //! Several names, separated by commas, are one neighbour too: all addresses behind any of them. It is
 //! called by the first.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::join_all;
+use futures::{FutureExt as _, StreamExt as _};
 use http::{Request, Response, Uri};
 use tokio::net::lookup_host;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
-use tonic::transport::channel::Change;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
+use tower::balance::p2c::Balance;
+use tower::buffer::Buffer;
+use tower::discover::Change;
 use tower::util::BoxCloneSyncService;
-use tower::{BoxError, Layer as _, ServiceExt as _};
+use tower::{BoxError, Layer as _, Service, ServiceExt as _};
 
 use super::around::{Around, Middleware};
+use super::member::Member;
 use super::resent::Resent;
 use super::{InvalidEndpoint, endpoints, tuned};
 use crate::status::Chain;
@@ -41,6 +46,8 @@ const PERIOD_WITHOUT: Duration = Duration::from_secs(1);
 const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// Changes that nobody has looked at: the channel does when it is called.
 const CHANGES: usize = 256;
+/// Calls for which no address has been chosen yet.
+const CALLS: usize = 1024;
 
 const NOBODY: &str = "no address is behind the name";
 
@@ -93,7 +100,9 @@ pub(super) fn follow(
     resolver: impl Resolve,
     period: Duration,
 ) -> Balanced {
-    let (channel, changes) = Channel::balance_channel(CHANGES);
+    let (changes, told) = mpsc::channel(CHANGES);
+    let members = ReceiverStream::new(told).map(Ok::<_, Infallible>);
+    let channel = Buffer::new(Balance::new(members), CALLS);
     let (tell, known) = watch::channel(Known::NotYet);
     tokio::spawn(
         Follower { origin, tls, changes, tell, present: BTreeSet::new() }.run(resolver, period),
@@ -114,7 +123,7 @@ enum Known {
 struct Follower {
     origin: Uri,
     tls: Option<ClientTls>,
-    changes: mpsc::Sender<Change<SocketAddr, Endpoint>>,
+    changes: mpsc::Sender<Change<SocketAddr, Member>>,
     tell: watch::Sender<Known>,
     present: BTreeSet<SocketAddr>,
 }
@@ -160,7 +169,8 @@ impl Follower {
         for address in found.difference(&self.present) {
             if let Some(endpoint) = self.endpoint(*address) {
                 tracing::debug!(name = %self.origin, %address, "a new address");
-                self.changes.send(Change::Insert(*address, endpoint)).await.ok();
+                let member = Member::new(endpoint);
+                self.changes.send(Change::Insert(*address, member)).await.ok();
             }
         }
         for address in self.present.difference(&found) {
@@ -209,19 +219,23 @@ fn somebody(found: Vec<SocketAddr>) -> io::Result<BTreeSet<SocketAddr>> {
 #[derive(Clone)]
 struct WithAddress(watch::Receiver<Known>);
 
-impl Middleware<Request<Body>, Channel> for WithAddress {
+impl<S> Middleware<Request<Body>, S> for WithAddress
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Send,
+    S::Future: Send,
+{
     type Response = Response<Body>;
     type Error = BoxError;
 
     async fn handle(
         mut self,
         request: Request<Body>,
-        channel: Channel,
+        channel: S,
     ) -> Result<Response<Body>, BoxError> {
         match *self.0.wait_for(|known| *known != Known::NotYet).await? {
             Known::Some => {}
             Known::NotYet | Known::None => return Err(NOBODY.into()),
         }
-        Ok(channel.oneshot(request).await?)
+        channel.oneshot(request).await
     }
 }

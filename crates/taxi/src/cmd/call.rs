@@ -13,7 +13,7 @@ use crate::Global;
 use crate::codec::DynamicCodec;
 use crate::exit::Exit;
 use crate::output::{self, Format};
-use crate::ready::{self, Ready};
+use crate::ready::Ready;
 use crate::reflection::Catalogue;
 
 const EXAMPLE: &str = "\
@@ -50,7 +50,7 @@ type Header = (AsciiMetadataKey, AsciiMetadataValue);
 
 /// Calls, and prints what comes.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
-    let ready = ready::find(global.ready_file.as_deref())?;
+    let ready = global.mesh()?;
     let catalogue = Catalogue::of(&ready).await?;
     let (offer, method) = catalogue.method(&args.service, &args.method)?;
     if method.is_client_streaming() {

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::Global;
 use crate::exit::Exit;
-use crate::ready;
 use crate::reflection::{Catalogue, is_named, rest};
 
 /// Describe a service, a message or an enum.
@@ -42,7 +41,7 @@ struct Member {
 
 /// Describes it.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
-    let ready = ready::find(global.ready_file.as_deref())?;
+    let ready = global.mesh()?;
     let catalogue = Catalogue::of(&ready).await?;
     let description = find(&catalogue, &args.symbol)?;
     global.output.item(description.text().trim_end(), &description)

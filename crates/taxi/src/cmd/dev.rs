@@ -60,7 +60,7 @@ pub(crate) struct Args {
 /// Databases instead of SQLite files.
 #[derive(Debug, clap::Args)]
 struct DatabaseArgs {
-    /// The database of allocation, such as postgres://user:password@host/database.
+    /// The database of allocation, such as `postgres://user:password@host/name`.
     #[arg(long, value_name = "URL")]
     database_url_allocation: Option<String>,
     /// The database of driving.

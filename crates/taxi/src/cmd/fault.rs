@@ -1,15 +1,14 @@
 //! `taxi fault`: what goes wrong on purpose in a running `taxi dev`.
 
-use std::error::Error;
-
 use clap::Subcommand;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
 
 use crate::Global;
+use crate::client::cause;
 use crate::exit::Exit;
 use crate::faults::{Row, Rows};
-use crate::ready::{self, Ready};
+use crate::ready::Ready;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -107,16 +106,13 @@ struct Refusal {
 
 impl Door {
     fn find(global: &Global) -> Result<Door, Exit> {
-        Door::of(&ready::find(global.ready_file.as_deref())?)
+        Door::of(&global.mesh()?)
     }
 
     /// The door of this mesh, if it can be one of `taxi dev`.
     pub(super) fn of(mesh: &Ready) -> Result<Door, Exit> {
         let gateway = mesh.gateway.as_ref().ok_or_else(development_only)?;
-        // Nobody's proxy knows our loopback.
-        let http = Client::builder().no_proxy().build();
-        let http = http.map_err(|error| Exit::failed(error.to_string()))?;
-        Ok(Door { http, url: format!("{gateway}/dev/faults") })
+        Ok(Door { http: mesh.trust.http()?, url: format!("{gateway}/dev/faults") })
     }
 
     /// All faults there are, and how they are set.
@@ -158,7 +154,7 @@ impl Door {
     }
 
     fn away(&self, error: &reqwest::Error) -> Exit {
-        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        let why = cause(error);
         Exit::unavailable(format!(
             "{} does not answer ({why}): start a mesh with `taxi dev`",
             self.url

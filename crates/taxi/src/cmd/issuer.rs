@@ -14,9 +14,9 @@ use crate::ports;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen; port 0 lets the kernel choose.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// What others call it, when that is not where it listens.
+    /// The address by which others call it, when that is not where it listens.
     #[arg(long)]
     url: Option<String>,
     /// Who the tokens are for.

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::Global;
 use crate::exit::Exit;
-use crate::ready;
 use crate::reflection::{Catalogue, rest};
 
 #[derive(Debug, Serialize)]
@@ -17,7 +16,7 @@ struct Row {
 
 /// Lists them.
 pub(crate) async fn run(global: &Global) -> Result<(), Exit> {
-    let ready = ready::find(global.ready_file.as_deref())?;
+    let ready = global.mesh()?;
     let catalogue = Catalogue::of(&ready).await?;
     let rows: Vec<Row> = catalogue
         .offers()

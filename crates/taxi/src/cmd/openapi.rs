@@ -6,7 +6,7 @@ use crate::{Global, gateway};
 /// Print the REST API as an OpenAPI document.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Whose tokens the API takes, such as https://login.example.com.
+    /// Whose tokens the API takes, such as `https://login.example.com`.
     #[arg(long, value_name = "URL", default_value = "")]
     issuer: String,
 }

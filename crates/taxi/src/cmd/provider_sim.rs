@@ -15,7 +15,7 @@ use crate::provider_sim::{Provider, Webhooks};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen; port 0 lets the kernel choose.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// The file of its log; made when missing.
     #[arg(long, value_name = "FILE", default_value = ".taxi/provider.db")]
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Where to send webhooks to; none are sent without it.
     #[arg(long, value_name = "URL", requires = "webhook_secret")]
     webhook_url: Option<String>,
-    /// What to sign webhooks with, such as whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw.
+    /// What to sign webhooks with, such as `whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`.
     #[arg(long, value_name = "SECRET")]
     webhook_secret: Option<Secret>,
     /// What faults that happen by chance follow from.

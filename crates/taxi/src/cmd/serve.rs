@@ -5,6 +5,7 @@
 //! not migrate: that is one job for all replicas, `taxi migrate`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -25,14 +26,14 @@ use crate::{Global, gateway, ports, tls};
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
-    /// What: allocation, driving, payment, dashboard, message, gateway.
+    /// What to serve: allocation, driving, payment, dashboard, message, gateway.
     #[arg(required = true, hide_possible_values = true)]
     parts: Vec<Part>,
     /// On which address, instead of `host` in [listen]: 0.0.0.0 in a container.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<IpAddr>,
     /// How log lines look: json or pretty.
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, hide_possible_values = true)]
     log_format: LogFormat,
 }
 
@@ -54,14 +55,9 @@ impl Part {
 
 impl ValueEnum for Part {
     fn value_variants<'a>() -> &'a [Part] {
-        const ALL: [Part; 6] = [
-            Part::Context(Name::Allocation),
-            Part::Context(Name::Driving),
-            Part::Context(Name::Payment),
-            Part::Context(Name::Dashboard),
-            Part::Context(Name::Message),
-            Part::Gateway,
-        ];
+        static ALL: LazyLock<Vec<Part>> = LazyLock::new(|| {
+            Name::ALL.into_iter().map(Part::Context).chain([Part::Gateway]).collect()
+        });
         &ALL
     }
 

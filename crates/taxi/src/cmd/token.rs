@@ -1,15 +1,14 @@
 //! `taxi token`: who somebody is, according to the development issuer of a running mesh.
 
-use std::error::Error;
-
 use clap::builder::PossibleValuesParser;
 use kernel::Role;
 use platform::issuer::SECRET;
 use serde::{Deserialize, Serialize};
 
 use crate::Global;
+use crate::client::cause;
 use crate::exit::Exit;
-use crate::ready::{self, Ready};
+use crate::ready::Ready;
 
 /// Print a development token.
 #[derive(Debug, clap::Args)]
@@ -39,7 +38,7 @@ pub(crate) fn roles() -> PossibleValuesParser {
 
 /// Prints a token.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
-    let ready = ready::find(global.ready_file.as_deref())?;
+    let ready = global.mesh()?;
     let granted = issue(&ready, &args.role, &args.sub).await?;
     global.output.item(&granted.access_token, &granted)
 }
@@ -58,14 +57,12 @@ pub(crate) async fn issue(ready: &Ready, role: &str, subject: &str) -> Result<Gr
         ("scope", role),
     ];
     let away = |error: reqwest::Error| {
-        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        let why = cause(&error);
         Exit::unavailable(format!(
             "the issuer at {issuer} does not answer ({why}): start a mesh with `taxi dev`"
         ))
     };
-    // Nobody's proxy knows our loopback.
-    let http = reqwest::Client::builder().no_proxy().build().map_err(away)?;
-    let asked = http.post(format!("{issuer}/oauth2/token")).form(&form).send();
+    let asked = ready.trust.http()?.post(format!("{issuer}/oauth2/token")).form(&form).send();
     let answer = asked.await.map_err(away)?;
     if !answer.status().is_success() {
         let why = answer.text().await.unwrap_or_default();

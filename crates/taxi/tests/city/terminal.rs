@@ -1,12 +1,14 @@
 //! `taxi` at the terminal, for a running mesh.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::Mesh;
 use tokio::process::Command;
+
+use crate::TAXI;
 
 /// Runs `taxi` for a mesh.
 pub(crate) struct Terminal {
@@ -36,7 +38,12 @@ impl Terminal {
 
     /// `taxi` with these arguments.
     pub(crate) fn taxi(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_taxi"));
+        self.release(TAXI, arguments)
+    }
+
+    /// The `taxi` of this release with these arguments.
+    pub(crate) fn release(&self, taxi: impl AsRef<Path>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(taxi.as_ref());
         command.args(arguments).arg("--ready-file").arg(&self.ready_file);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);

@@ -1,7 +1,12 @@
 //! The scripts in `examples`, run as a person would run them. What a ride prints is what is recorded
 //! beside it, but for ids, which are numbered in the order in which they are first seen.
+//!
+//! The languages that need a toolchain are made ready by `make test`, before a mesh waits for them.
+//! One whose toolchain is missing is skipped, by name.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,8 +17,9 @@ use crate::people::{dev, dev_with};
 
 /// Set to record anew what the scripts print.
 const UPDATE: &str = "UPDATE_EXAMPLES";
-/// How long a script may take, on a machine that has much else to do.
-const SCRIPT: Duration = Duration::from_secs(120);
+/// How long a script may take, on a machine that has much else to do, when it also has to fetch and
+/// to build what `make test` has not.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The fee is waited for until it is taken, however busy the machine is.
 const PATIENT: &str = "
 [payment]
@@ -22,30 +28,128 @@ provider_timeout = \"8s\"
 [call.pay_fee]
 attempt_timeout = \"9s\"
 ";
+/// A gateway that refuses much, with `RetryInfo`.
+const STRICT: &str = "
+[gateway]
+per_principal = { per_second = 2, burst = 2 }
+";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rides_print_what_is_recorded_beside_them() {
-    let mesh = dev_with(Backing::Sqlite, PATIENT).await;
-    for example in ["curl/ride", "grpcurl/ride"] {
-        let printed = masked(&run(&mesh, example).await);
-        let record = examples().join(example).with_extension("txt");
-        if std::env::var_os(UPDATE).is_some() {
-            std::fs::write(&record, &printed).expect("a file that can be written");
-        }
-        let recorded = std::fs::read_to_string(&record).unwrap_or_default();
-        assert!(
-            printed == recorded,
-            "{} is not what the script prints. If it should change: {UPDATE}=1. Now it is:\n{printed}",
-            record.display()
-        );
-        println!("{example}: {} lines", printed.lines().count());
+async fn curl_rides() {
+    by_hand("curl").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcurl_rides() {
+    by_hand("grpcurl").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_rides() {
+    with_a_client("python").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typescript_rides() {
+    with_a_client("typescript").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn go_rides() {
+    with_a_client("go").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn java_rides() {
+    with_a_client("java").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_previous_release_rides() {
+    let script = root().join("tools/previous-client.sh");
+    if !prepared("python", &script).await {
+        return;
     }
+    let mesh = dev_with(Backing::Sqlite, PATIENT).await;
+    let printed = masked(&run(&mesh, &script).await);
+    // A ride of its own says what it is to print; ours says what is recorded.
+    let theirs = target().join("previous-client/release/examples/python/ride.txt");
+    let ours = examples().join("python/ride.txt");
+    let recorded = if theirs.is_file() { theirs } else { ours };
+    assert_eq!(printed, std::fs::read_to_string(recorded).expect("a record"));
+}
+
+/// A ride that needs nothing but programs.
+async fn by_hand(language: &str) {
+    // What the scripts look for themselves; without them they would say so less plainly.
+    for program in ["curl", "jq", "grpcurl"] {
+        let _ = tool(program, "examples");
+    }
+    let mesh = dev_with(Backing::Sqlite, PATIENT).await;
+    let printed = run(&mesh, &examples().join(language).join("ride.sh")).await;
+    is_as_recorded(language, &printed);
+}
+
+/// A ride with a generated client, through a gateway that makes it try again.
+async fn with_a_client(language: &str) {
+    let script = examples().join(language).join("run.sh");
+    if !prepared(language, &script).await {
+        return;
+    }
+    let mesh = dev_with(Backing::Sqlite, &format!("{PATIENT}{STRICT}")).await;
+    let printed = run(&mesh, &script).await;
+    is_as_recorded(language, &printed);
+    let metrics = mesh.http().get(format!("{}/metrics", mesh.gateway())).send().await;
+    let metrics = metrics.expect("an answer").text().await.expect("text");
+    let refused = |line: &&str| line.starts_with("taxi_gateway_refused_total{limit=\"principal\"}");
+    let refused = metrics.lines().find(refused).and_then(|line| line.rsplit(' ').next());
+    let refused: f64 = refused.and_then(|value| value.parse().ok()).unwrap_or_default();
+    assert!(refused > 0.0, "nothing was refused, so nothing was tried again");
+}
+
+fn is_as_recorded(language: &str, printed: &str) {
+    let printed = masked(printed);
+    let record = examples().join(language).join("ride.txt");
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&record, &printed).expect("a file that can be written");
+    }
+    let recorded = std::fs::read_to_string(&record).unwrap_or_default();
+    assert!(
+        printed == recorded,
+        "{} is not what the script prints. If it should change: {UPDATE}=1. Now it is:\n{printed}",
+        record.display()
+    );
+    println!("{language}: {} lines", printed.lines().count());
+}
+
+/// Makes an example ready to run; no when its toolchain is missing.
+async fn prepared(language: &str, script: &Path) -> bool {
+    let clients = root().join("tools/clients.sh");
+    let lacks = output(Command::new(clients).args(["--lacks", language])).await;
+    if !lacks.is_empty() {
+        // Past the capture of what a test prints: whoever runs the tests has to know.
+        let _ = writeln!(std::io::stderr(), "{language}: skipped, {}", lacks.trim());
+        return false;
+    }
+    output(Command::new(script).arg("--prepare")).await;
+    true
+}
+
+/// What a program prints that has to succeed.
+async fn output(command: &mut Command) -> String {
+    let command = command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    let output = output.expect("a program that ends").expect("a program that starts");
+    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (printed, errors) = (words(&output.stdout), words(&output.stderr));
+    assert!(output.status.success(), "{:?}: {printed}\n{errors}", command.as_std());
+    printed
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_method_is_every_method() {
     let mesh = dev(Backing::Sqlite).await;
-    let printed = run(&mesh, "curl/every-method").await;
+    let printed = run(&mesh, &examples().join("curl/every-method.sh")).await;
     let asked: Vec<(&str, &str)> = printed.lines().filter_map(asked).collect();
     let described = described(&mesh).await;
     let is_asked = |method: &str, path: &str| {
@@ -85,23 +189,21 @@ fn is_one(path: &str, template: &str) -> bool {
         })
 }
 
-async fn run(mesh: &Mesh, example: &str) -> String {
-    // What the scripts look for themselves; without them they would say so less plainly.
-    for program in ["curl", "jq", "grpcurl"] {
-        let _ = tool(program, "examples");
-    }
-    let mut command = Command::new(examples().join(example).with_extension("sh"));
-    command.arg(mesh.gateway()).env("NO_PROXY", "127.0.0.1").kill_on_drop(true);
-    let output = tokio::time::timeout(SCRIPT, command.output()).await;
-    let output = output.expect("a script that ends").expect("a script that starts");
-    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (printed, errors) = (words(&output.stdout), words(&output.stderr));
-    assert!(output.status.success(), "{example}: {printed}\n{errors}");
-    printed
+async fn run(mesh: &Mesh, script: &Path) -> String {
+    output(Command::new(script).arg(mesh.gateway()).env("NO_PROXY", "127.0.0.1")).await
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+    root().join("examples")
+}
+
+/// Where the scripts put what they make, too.
+fn target() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// What is another one each time, numbered: the same word is the same number.

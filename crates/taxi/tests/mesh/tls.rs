@@ -1,22 +1,25 @@
-//! `taxi serve` over TLS: the gateway for everybody who trusts it, a context for the gateway alone.
+//! `taxi serve` over TLS: the gateway for everybody who trusts it, a context for the gateway alone;
+//! and those at the terminal who trust an authority of their own.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use platform::issuer::Issuer;
 use platform::nats_server::{NatsServer, Options};
 use proto::message::v1::ListMessagesRequest;
 use proto::message::v1::message_service_client::MessageServiceClient;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{
-    Authority, Certified, Process, Role, eventually, free_port, nats_server_binary, program,
-    read_json,
+    Authority, CONTEXTS, Certified, Process, Role, eventually, free_port, nats_server_binary,
+    program, read_json,
 };
 use tokio::net::TcpListener;
+use tokio::process::Command;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
-use crate::people::SOON;
+use crate::people::{SOON, serve as mesh};
 
 const BIN: &str = env!("CARGO_BIN_EXE_taxi");
 const PARENT: &str = "customers/C1";
@@ -140,4 +143,53 @@ async fn the_gateway_and_a_context_behind_it_speak_tls() {
     eventually(SOON, || ask(browser(&renewed))).await;
     served.terminate(Duration::from_secs(60)).await.expect("a clean end");
     nats.stop().await.expect("a clean end");
+}
+
+/// The exit code of `taxi`, and what it said.
+async fn taxi(arguments: &[&str], ca: Option<&str>) -> (Option<i32>, String) {
+    let mut command = Command::from(program(Path::new(BIN)));
+    command.args(arguments).envs(ca.map(|ca| ("TAXI_CA", ca)));
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("it runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_terminal_an_authority_of_one_s_own_is_trusted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let authority = Authority::new();
+    authority.certify("the door").write(dir.path(), "door");
+    std::fs::write(file("ca.pem"), authority.certificate()).expect("written");
+    let mut mesh = mesh().await;
+    mesh.set("gateway", "TAXI_TLS__GATEWAY__CERTIFICATE", &file("door.pem"));
+    mesh.set("gateway", "TAXI_TLS__GATEWAY__KEY", &file("door.key"));
+    let door = mesh.start_gateway().await.replace("http://127.0.0.1", "https://localhost");
+
+    let grpc: Value = CONTEXTS.into_iter().map(|context| (context, door.clone())).collect();
+    for (name, issuer) in [("ready.json", mesh.gateway()), ("no-issuer.json", &door)] {
+        let ready = json!({ "gateway": door, "issuer": issuer, "grpc": grpc });
+        std::fs::write(file(name), ready.to_string()).expect("written");
+    }
+    let (ready, no_issuer, ca) = (file("ready.json"), file("no-issuer.json"), file("ca.pem"));
+    let driver = ["--role", "driver", "--sub", "D1", "--ready-file"];
+    let call = [&["call", "driving", "ListDrivings"], &driver[..], &[&*ready]].concat();
+    let token = [&["token"], &driver[..], &[&*no_issuer]].concat();
+    let demo = ["demo", "--rides", "2", "--riders", "1", "--drivers", "1", "--assert"];
+    let demo = [&demo[..], &["--time-scale", "600", "--ready-file", &ready]].concat();
+
+    for arguments in [&call, &demo] {
+        let (code, said) = taxi(arguments, Some(&ca)).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    }
+    let (code, said) = taxi(&[&call[..], &["--ca", &ca]].concat(), None).await;
+    assert_eq!(code, Some(0), "{said}");
+    // The gateway gives no tokens, but it was asked.
+    let (code, said) = taxi(&token, Some(&ca)).await;
+    assert_eq!(code, Some(77), "{said}");
+
+    for arguments in [&call, &token] {
+        let (code, said) = taxi(arguments, None).await;
+        assert_eq!(code, Some(69), "{arguments:?}: {said}");
+        assert!(said.contains("invalid peer certificate"), "{arguments:?}: {said}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What a mesh may have more of: replicas of a context, and a gateway of its own.
 
-use super::{Mesh, free_port, orderly};
+use super::{Mesh, orderly};
+use crate::process::free_port;
 
 const GATEWAY: &str = "gateway";
 
@@ -10,17 +11,27 @@ pub(super) fn part(process: &str) -> &str {
 }
 
 impl Mesh {
-    /// Starts a further replica of a context of [`Mesh::serve`], on a port of its own. Its name, to
-    /// stop, kill and start it by, and its address.
+    /// Plans a further replica of a context, or a gateway, on a port of its own. Its name, to start,
+    /// stop and kill it by, and its address.
+    ///
+    /// # Panics
+    /// When there is no port.
+    pub fn plan_replica(&mut self, context: &str) -> (String, String) {
+        let port = orderly(free_port()).to_string();
+        let name = format!("{context}-{port}");
+        self.set(&name, &format!("TAXI_LISTEN__{}", context.to_uppercase()), &port);
+        (name, format!("127.0.0.1:{port}"))
+    }
+
+    /// Starts a further replica of a context of [`Mesh::serve`]. Its name and its address, as
+    /// [`Mesh::plan_replica`] gives them.
     ///
     /// # Panics
     /// When it does not come up; with what it printed.
     pub async fn start_replica(&mut self, context: &str) -> (String, String) {
-        let port = orderly(free_port()).to_string();
-        let name = format!("{context}-{port}");
-        self.set(&name, &format!("TAXI_LISTEN__{}", context.to_uppercase()), &port);
-        self.start_context(&name).await;
-        (name, format!("127.0.0.1:{port}"))
+        let replica = self.plan_replica(context);
+        self.start_context(&replica.0).await;
+        replica
     }
 
     /// Starts a gateway in front of a mesh of [`Mesh::serve`], in a process called `gateway`. Its base

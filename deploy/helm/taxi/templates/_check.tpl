@@ -67,6 +67,9 @@ services.{{ $name }}.extraEnv: {{ .name }} is there twice.{{ "\n" }}
 
 {{- define "taxi.checkServices" -}}
 {{- $services := include "taxi.services" . | fromYaml -}}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) -}}
+serviceAccount.name is not set: name one that is there, or let it be created.{{ "\n" }}
+{{- end -}}
 {{- range $name, $service := $services -}}
 {{- if and $service.autoscaling.enabled (gt (int $service.autoscaling.minReplicas) (int $service.autoscaling.maxReplicas)) -}}
 services.{{ $name }}.autoscaling: minReplicas is {{ $service.autoscaling.minReplicas }}, above maxReplicas, which is {{ $service.autoscaling.maxReplicas }}.{{ "\n" }}
@@ -84,6 +87,24 @@ services.{{ $name }}.podLabels: {{ $label }} is not yours: labels that begin wit
 services.{{ $name }}.extraVolumeMounts: {{ .mountPath }} is not yours: the chart's configuration is there.{{ "\n" }}
 {{- end -}}
 {{- end -}}
+{{- $volumes := list -}}
+{{- range $service.extraVolumes -}}
+{{- if has .name $volumes -}}
+services.{{ $name }}.extraVolumes: {{ .name }} is there twice.{{ "\n" }}
+{{- end -}}
+{{- $volumes = append $volumes .name -}}
+{{- end -}}
+{{- range $service.extraVolumeMounts -}}
+{{- if not (or (has .name $volumes) (hasPrefix "taxi-" .name)) -}}
+services.{{ $name }}.extraVolumeMounts: there is no volume {{ .name }} in extraVolumes.{{ "\n" }}
+{{- end -}}
+{{- end -}}
+{{- range $what, $asked := $service.resources.requests -}}
+{{- $most := get ($service.resources.limits | default dict) $what -}}
+{{- if and $most (gt (include "taxi.quantity" $asked | float64) (include "taxi.quantity" $most | float64)) -}}
+services.{{ $name }}.resources: it asks for {{ $asked }} of {{ $what }}, but its limit is {{ $most }}.{{ "\n" }}
+{{- end -}}
+{{- end -}}
 {{- range list "extraVolumes" "extraVolumeMounts" -}}
 {{- range get $service . -}}
 {{- if hasPrefix "taxi-" .name -}}
@@ -95,6 +116,13 @@ services.{{ $name }}: the volume {{ .name }} is not yours: names that begin with
 {{- if not $services -}}
 services: all of them are off.{{ "\n" }}
 {{- end -}}
+{{- end -}}
+
+{{/* A quantity of Kubernetes as a number. */}}
+{{- define "taxi.quantity" -}}
+{{- $unit := regexFind "[A-Za-z]*$" (toString .) -}}
+{{- $units := dict "" 1.0 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
+{{- mulf (toString . | trimSuffix $unit | float64) (get $units $unit) -}}
 {{- end -}}
 
 {{- define "taxi.checkRoutes" -}}

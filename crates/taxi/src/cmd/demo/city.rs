@@ -75,7 +75,7 @@ impl City {
     ) -> Result<City, Exit> {
         let run = format!("demo-{}", &clock.new_id().simple().to_string()[24..]);
         let mesh = Arc::new(mesh);
-        let calls = Arc::new(Calls::default());
+        let calls = Arc::new(Calls::new(pace.slack));
         let people = |role: Role, subjects: Vec<(String, Lang)>| {
             let mut people = Vec::with_capacity(subjects.len());
             for neighbours in subjects.chunks(NEIGHBOURS) {

@@ -60,7 +60,7 @@ use scenario::{LEAST_RIDES, Phase, Plan, RECOVERY, Scenario, Size};
 
 use crate::Global;
 use crate::exit::Exit;
-use crate::ready::{self, Ready};
+use crate::ready::Ready;
 
 /// How long the service itself may take for all of a demo, on top of what its people do.
 const SLACK: Duration = Duration::from_secs(60);
@@ -99,7 +99,7 @@ pub(crate) struct Args {
     /// [default: 60, or 120].
     #[arg(long, value_name = "X", value_parser = time_scale)]
     time_scale: Option<f64>,
-    /// How many times longer than on an idle machine things may take while a fault is set.
+    /// How many times longer than on an idle machine things may take.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     slack: u32,
     /// Check everything at the end; a violation is a sentence on stderr and exit code 1.
@@ -129,7 +129,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Exit> {
 
 async fn play(args: Args, global: &Global) -> Result<(), Exit> {
     let size = args.size()?;
-    let mesh = ready::find(global.ready_file.as_deref())?;
+    let mesh = global.mesh()?;
     let fault = args.scenario.fault();
     if fault.is_some() {
         Fault::require_healthy(&mesh).await?;

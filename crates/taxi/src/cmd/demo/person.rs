@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kernel::{CustomerId, DriverId, Role};
-use platform::client::balanced;
 use platform::status::{reason, retry_after};
 use proto::allocation::v1::allocation_service_client::AllocationServiceClient;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
@@ -30,8 +29,11 @@ use crate::cmd::token;
 use crate::exit::Exit;
 use crate::ready::Ready;
 
-/// How long one try may take; a cancel alone may wait three seconds for its decision.
-pub(super) const TRY: Duration = Duration::from_secs(5);
+/// How long one try may take on an idle machine; a cancel alone may wait three seconds for its
+/// decision.
+const TRY: Duration = Duration::from_secs(5);
+/// How long it may take on any machine.
+const LONGEST_TRY: Duration = Duration::from_secs(15);
 /// For how long a command is tried.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause before the second try; it doubles
@@ -67,7 +69,9 @@ impl Services {
                 let all = "a demo needs a whole mesh, such as that of `taxi dev`";
                 Exit::unavailable(format!("the ready file does not name {context}: {all}"))
             })?;
-            let channel = balanced(address)
+            let channel = mesh
+                .trust
+                .balanced(address)
                 .map_err(|error| Exit::config(format!("the address of {context}: {error}")))?;
             Ok::<_, Exit>(Channel::new(channel.map_err(Status::from_error)))
         };
@@ -81,14 +85,22 @@ impl Services {
     }
 }
 
-/// How many calls people have made.
-#[derive(Debug, Default)]
+/// How people call, and how many calls they have made.
+#[derive(Debug)]
 pub(super) struct Calls {
+    /// How long a try may take.
+    one_try: Duration,
     made: AtomicUsize,
     failed: AtomicUsize,
 }
 
 impl Calls {
+    /// None yet, on a machine that is so many times slower than an idle one.
+    pub(super) fn new(slack: u32) -> Calls {
+        let one_try = TRY.saturating_mul(slack).min(LONGEST_TRY);
+        Calls { one_try, made: AtomicUsize::new(0), failed: AtomicUsize::new(0) }
+    }
+
     /// All of them.
     pub(super) fn made(&self) -> usize {
         self.made.load(Ordering::Relaxed)
@@ -200,9 +212,10 @@ impl Person {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let mut request = self.request(message).await?;
-        request.set_timeout(TRY);
-        let late = |_| Err(Status::deadline_exceeded(format!("no answer within {TRY:?}")));
-        let answer = timeout(TRY, send(self.services.clone(), request)).await.unwrap_or_else(late);
+        let most = self.calls.one_try;
+        request.set_timeout(most);
+        let late = |_| Err(Status::deadline_exceeded(format!("no answer within {most:?}")));
+        let answer = timeout(most, send(self.services.clone(), request)).await.unwrap_or_else(late);
         self.calls.note(&answer);
         answer
     }

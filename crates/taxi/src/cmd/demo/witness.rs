@@ -2,13 +2,13 @@
 //! payment provider, by its own log.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 
 use reqwest::Client;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::client::cause;
 use crate::exit::Exit;
 use crate::ready::Ready;
 
@@ -82,9 +82,7 @@ impl Witness {
         };
         let gateway = mesh.gateway.as_ref().ok_or_else(|| missing("gateway"))?;
         let provider = mesh.provider.clone().ok_or_else(|| missing("payment provider"))?;
-        // Nobody's proxy knows our loopback.
-        let http = Client::builder().no_proxy().build();
-        let http = http.map_err(|error| Exit::failed(error.to_string()))?;
+        let http = mesh.trust.http()?;
         Ok(Witness { http, metrics: format!("{gateway}/metrics"), provider })
     }
 
@@ -122,7 +120,7 @@ impl Witness {
     }
 
     fn lost(&self, url: &str, error: &reqwest::Error) -> String {
-        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        let why = cause(error);
         format!("{url} does not answer: {why}")
     }
 }
