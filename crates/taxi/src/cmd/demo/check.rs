@@ -21,8 +21,9 @@ use proto::words::parse_time;
 
 use super::ledger::{Accept, Cancel, Command, Contest, Kind, Ride, Stage};
 
-/// Much longer than driving waits for payment: by then it has said so, however busy the machine.
-const A_WHILE: Duration = Duration::from_secs(5);
+/// Much longer than driving waits for payment, and longer than the broker waits (8 s) before it gives
+/// what driving has said to another replica of message, when one stops in the middle of it.
+const A_WHILE: Duration = Duration::from_secs(12);
 
 /// What the people of a ride were told.
 pub(super) struct Told<'a> {

@@ -232,14 +232,14 @@ fn driving_announces_it_too() {
             it.payments[0].approve_time = at(taken);
         }
     };
-    assert_wrong(finished_ride(), later(285), "TEMPLATE_PAYMENT_DEFERRED was not told");
+    assert_wrong(finished_ride(), later(292), "TEMPLATE_PAYMENT_DEFERRED was not told");
     let (mut ride, mut facts) = finished_ride();
     facts.info.timeline.extend(timeline(&[("PaymentDeclined", 280)]));
     facts.messages.extend(messages_of(&[Template::PaymentDeclined]));
-    later(285)(&mut ride, &mut facts);
+    later(292)(&mut ride, &mut facts);
     assert_eq!(violations(&ride, &facts), [""; 0], "it may have been known to be declined");
     let (mut ride, mut facts) = finished_ride();
-    later(280)(&mut ride, &mut facts);
+    later(288)(&mut ride, &mut facts);
     assert_eq!(violations(&ride, &facts), [""; 0], "it may have been known to be taken by then");
     facts.messages.extend(messages_of(&[Template::PaymentDeferred]));
     assert_eq!(violations(&ride, &facts), [""; 0]);
