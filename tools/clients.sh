@@ -34,10 +34,13 @@ lacks() {
         oldest=${need#"$program"}
         type -P "$program" > /dev/null || { say "there is no $program in PATH"; return; }
         [ -n "$oldest" ] || continue
-        version=$({ "$program" --version || "$program" version; } 2> /dev/null | grep -oE '[0-9]+(\.[0-9]+)+' | head -n 1)
+        # Those of long ago answer to neither: then there is none.
+        version=$({ "$program" --version || "$program" version; } 2> /dev/null | grep -oE '[0-9]+(\.[0-9]+)+' | head -n 1) || true
         [ "$(printf '%s\n%s\n' "$version" "${oldest#:}" | sort -V | head -n 1)" = "${oldest#:}" ] ||
-            { say "$program is $version, and has to be ${oldest#:} or newer"; return; }
+            { say "$program is ${version:-too old}, and has to be ${oldest#:} or newer"; return; }
     done
+    [ "$1" != python ] || python3 -c 'import ensurepip, venv' 2> /dev/null ||
+        say "this Python has no venv: install python3-venv"
 }
 
 # The version that all clients have: the workspace's.

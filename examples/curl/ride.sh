@@ -3,7 +3,7 @@
 #
 #     examples/curl/ride.sh [URL]      # else $TAXI_URL, else http://127.0.0.1:8088
 #
-# Prints every request, and of its answer what matters.
+# Prints every request, and of its answer what matters. lib.sh has deadlines and trying again.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -20,16 +20,64 @@ show() {
     printf '  %s %s\n' "$status" "$(jq -c "$filter" "$files/body")"
 }
 
-declare -A tokens
+# pages FILTER WHO PATH [CURL-OPTION..] : shows all pages of a list, and leaves them in $files/pages.
+# Everything but the token has to stay as it was.
+pages() {
+    local page_token=
+    : > "$files/pages"
+    while show 200 "$1" "$2" GET "${@:3}" -G --data-urlencode "pageToken=$page_token"; do
+        cat "$files/body" >> "$files/pages"
+        page_token=$(answer .nextPageToken)
+        [ -n "$page_token" ] || break
+    done
+}
+
+# watch CONDITION FILTER WHO PATH : reads a stream until an element meets the condition, and shows it.
+# It begins behind the last element shown of this path: changes that came since may be joined into one.
+# A stream that breaks is opened again; one that died silently, too, after five minutes.
+watch() {
+    local condition=$1 filter=$2 who=$3 path=$4 attempt stream
+    printf '%s: GET %s\n' "$who" "$path"
+    for attempt in $(seq "$attempts"); do
+        exec {stream}< <(exec curl -sSN --max-time 300 -G "$base$path" \
+            -H "Authorization: Bearer ${tokens[$who]}" \
+            --data-urlencode "resumeToken=${resume_tokens[$path]:-}")
+        # One element is a line, {"result": ..}. Anything else is an error.
+        jq -n "first(inputs | if .result then .result | select($condition) else .error // . end)" \
+            <&$stream > "$files/body" || true
+        # It is cut, as a tunnel does.
+        kill $! 2> /dev/null || true
+        exec {stream}<&-
+        if [ "$(answer 'has("resumeToken")')" = true ]; then
+            resume_tokens[$path]=$(answer .resumeToken)
+            printf '  %s\n' "$(jq -c "$filter" "$files/body")"
+            return
+        fi
+        case $(answer .code) in
+            # DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE; nothing when the connection broke.
+            4 | 8 | 14 | '') pause "$attempt" "the stream has ended" ;;
+            *) break ;;
+        esac
+    done
+    die "$path: not $condition after $attempt attempts: $(cat "$files/body")"
+}
+
+reason='[.details[] | .reason // empty][0]'
+declare -A tokens resume_tokens
 # Other people each time: a rider has one open ride at most, and data may be kept.
 people=$$-$RANDOM
 rider=rider-$people
 tokens[rider]=$(token customer "$rider")
 tokens[driver]=$(token driver "driver-$people")
+json=(-H 'Content-Type: application/json')
+
+say "A request that is not valid. The reason is for programs, the description for people."
+show 400 "{reason: $reason}" rider POST /v1/allocations "${json[@]}" \
+    -d '{"destination": {"address": ""}}'
+answer '.details[].fieldViolations[]? | "  \(.field): \(.description)"'
 
 say "The rider asks for a car. The key makes it safe to ask again: it is the same ride."
-wish=(-H 'Content-Type: application/json' -H 'Accept-Language: en' \
-    -H "Idempotency-Key: $(cat /proc/sys/kernel/random/uuid)" \
+wish=("${json[@]}" -H 'Accept-Language: en' -H "$(new_key)" \
     -d '{"destination": {"address": "Misa Station"}}')
 show 200 '{name, state}' rider POST /v1/allocations "${wish[@]}"
 allocation=$(answer .name)
@@ -42,40 +90,32 @@ info=/v1/drivingInfos/${allocation#allocations/}
 show 200 '{allocStatus}' rider GET "$info?consistencyToken=$written"
 
 say "A second car at the same time is refused: the reason is for programs, the message for people."
-show 400 '{reason: .details[0].reason, message}' rider POST /v1/allocations \
-    -H 'Content-Type: application/json' -d '{"destination": {"address": "Hanam"}}'
+show 400 "{reason: $reason, message}" rider POST /v1/allocations "${json[@]}" \
+    -d '{"destination": {"address": "Hanam"}}'
 
-say "A driver sees it among the open ones, takes it, and drives."
-is_open() {
-    send "${tokens[driver]}" GET '/v1/drivings?states=STATE_REQUESTED&pageSize=1000'
-    driving=$(answer "[.drivings[] | select(.allocation == \"$allocation\").name][0] // \"\"")
-    [ -n "$driving" ]
-}
-until_it_is "open to drivers" is_open
+say "The rider watches the ride. A driver finds it among the open ones, takes it, and drives."
+watch '[.drivingInfo.timeline[].event] | contains(["DrivingOpened"])' \
+    '[.drivingInfo.timeline[].event]' rider /v1/drivingInfos:watch
+send "${tokens[driver]}" GET '/v1/drivings?states=STATE_REQUESTED&pageSize=1000'
+driving=$(answer ".drivings[] | select(.allocation == \"$allocation\").name")
 show 200 '{allocation, destination: .destination.address, state}' driver GET "/v1/$driving"
-show 200 '{state}' driver POST "/v1/$driving:accept"
-show 200 '{state}' driver POST "/v1/$driving:start"
-is_driving() {
-    send "${tokens[rider]}" GET "/v1/$allocation"
-    [ "$(answer .state)" = STATE_DRIVING_STARTED ]
-}
-until_it_is "driving, as the rider sees it" is_driving
-show 400 '{reason: .details[0].reason}' rider POST "/v1/$allocation:cancel"
-show 200 '{state, fare: .fare.units, paymentState}' driver POST "/v1/$driving:finish"
+show 200 '{state}' driver POST "/v1/$driving:accept" -H "$(new_key)"
+show 200 '{state}' driver POST "/v1/$driving:start" -H "$(new_key)"
+watch '.allocation.state == "STATE_DRIVING_STARTED"' .allocation.state rider "/v1/$allocation:watch"
+show 400 "{reason: $reason}" rider POST "/v1/$allocation:cancel" -H "$(new_key)"
+show 200 '{state, fare: .fare.units, paymentState}' driver POST "/v1/$driving:finish" -H "$(new_key)"
 
-say "The rider has paid, and has been told what happened."
-# Each context tells its own part, when it gets to it.
-is_whole() {
-    send "${tokens[rider]}" GET "$info"
-    [ "$(answer '.timeline | length')" = 7 ]
-}
-until_it_is "told as a whole" is_whole
+say "The watch was cut meanwhile. It carries on where it was. Each context tells its own part."
+watch '.drivingInfo.timeline | length == 7' \
+    '[.drivingInfo.timeline[].event]' rider /v1/drivingInfos:watch
 show 200 '{allocStatus, drivingStatus, paymentStatus, fee: .fee.units}' rider GET "$info"
-show 200 '[.timeline[].event]' rider GET "$info"
-thanks='.messages[] | select(.template == "TEMPLATE_PAYMENT_APPROVED") | .text'
+
+say "What the rider was told, by pages of two."
 is_told() {
     send "${tokens[rider]}" GET "/v1/customers/$rider/messages"
-    [ -n "$(answer "$thanks")" ]
+    [ "$(answer '.messages | length')" = 5 ]
 }
-until_it_is "told of the payment" is_told
-show 200 "$thanks" rider GET "/v1/customers/$rider/messages"
+until_it_is "told of everything" is_told
+pages '.messages | length' rider "/v1/customers/$rider/messages" -d pageSize=2
+# Newest first, but for two services that tell something at the same time.
+jq -rs 'map(.messages[]) | sort_by(.template)[] | "  \(.text)"' "$files/pages"

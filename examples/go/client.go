@@ -4,11 +4,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"log"
 	"math/rand/v2"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -18,7 +15,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -34,9 +30,9 @@ const (
 	firstPause = 200 * time.Millisecond
 )
 
-// connect opens one connection that carries all calls to all services: HTTP/2, without TLS when
-// `taxi dev` serves.
-func connect(base string) (*grpc.ClientConn, error) {
+// connect opens one connection that carries all calls of somebody to all services: HTTP/2, without TLS
+// when `taxi dev` serves.
+func connect(base, role, subject string) (*grpc.ClientConn, error) {
 	address, err := url.Parse(base)
 	if err != nil {
 		return nil, err
@@ -45,38 +41,17 @@ func connect(base string) (*grpc.ClientConn, error) {
 	if address.Scheme == "https" {
 		security = credentials.NewTLS(nil)
 	}
-	return grpc.NewClient(address.Host, grpc.WithTransportCredentials(security), grpc.WithUnaryInterceptor(patiently))
-}
-
-// identity gets a token of the development issuer, and returns a context for calls in this name. A real
-// identity provider has its own ways. Tokens expire (`expires_in` seconds): a client that lives longer
-// gets a new one in time.
-func identity(base, role, subject string) (context.Context, error) {
-	client := http.Client{Timeout: deadline}
-	answer, err := client.PostForm(base+"/oauth2/token", url.Values{
-		"grant_type":    {"client_credentials"},
-		"client_id":     {subject},
-		"client_secret": {"dev"},
-		"scope":         {role},
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
-	var granted struct {
-		AccessToken string `json:"access_token"`
-	}
-	if err := json.NewDecoder(answer.Body).Decode(&granted); err != nil || granted.AccessToken == "" {
-		return nil, fmt.Errorf("no token from %s: %s", base, answer.Status)
-	}
-	return metadata.AppendToOutgoingContext(
-		context.Background(), "authorization", "Bearer "+granted.AccessToken, "accept-language", "en",
-	), nil
+	return grpc.NewClient(
+		address.Host,
+		grpc.WithTransportCredentials(security),
+		grpc.WithPerRPCCredentials(&identity{issuer: base, role: role, subject: subject}),
+		grpc.WithUnaryInterceptor(patiently),
+	)
 }
 
 // patiently calls, and calls again when that makes sense. The request is the same each time, its
 // request_id included. That is what makes it safe: the server does it once, even when its first answer
-// was lost.
+// was lost. It ends early when the caller's own context does.
 func patiently(
 	ctx context.Context, method string, request, answer any,
 	gateway *grpc.ClientConn, call grpc.UnaryInvoker, options ...grpc.CallOption,
@@ -85,10 +60,9 @@ func patiently(
 		limited, cancel := context.WithTimeout(ctx, deadline)
 		err := call(limited, method, request, answer, gateway, options...)
 		cancel()
-		if err == nil || try == tries || !mayBeRepeated(err) {
+		if err == nil || try == tries || !mayBeRepeated(err) || !wait(ctx, err, try) {
 			return err
 		}
-		wait(err, try)
 	}
 }
 
@@ -99,13 +73,22 @@ func mayBeRepeated(err error) bool {
 	return detail[*errdetails.RetryInfo](err) != nil || code == codes.Unavailable || code == codes.DeadlineExceeded
 }
 
-// wait waits for as long as the server asks for, longer each time, and not all clients alike.
-func wait(err error, try int) {
+// wait waits for as long as the server asks for, longer each time, and not all clients alike. It says no
+// when nobody waits with it any more.
+func wait(ctx context.Context, err error, try int) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	asked := detail[*errdetails.RetryInfo](err).GetRetryDelay().AsDuration()
 	pause := max(asked, firstPause<<(try-1))
 	pause += rand.N(pause / 2)
 	log.Printf("%s: again in %.1f s", codeName(err), pause.Seconds())
-	time.Sleep(pause)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(pause):
+		return true
+	}
 }
 
 // detail is what an error says beside its code: one of google.rpc's messages, or nil.
@@ -122,20 +105,22 @@ func detail[T any](err error) (found T) {
 func codeName(err error) string { return code.Code(status.Code(err)).String() }
 
 // watch is a stream that carries on where it was when it breaks. Every answer brings a resume_token. A
-// request with the last one of them gets what has come since: nothing is missing and nothing comes twice.
+// request with the last one of them goes on behind it. Changes may be joined, and WatchOpenDrivings sends
+// its whole list anew: forget the old one.
 type watch[Answer any] struct {
 	// Opens the stream behind the answer with this token.
 	open   func(ctx context.Context, token string) (grpc.ServerStreamingClient[Answer], error)
-	who    context.Context
+	ctx    context.Context
 	token  string
 	stream grpc.ServerStreamingClient[Answer]
+	opened time.Time
 	// Breaks it, as a tunnel does; also ends it, when nobody asks for more.
 	cut context.CancelFunc
 }
 
-// follow makes a watch of a method that streams.
+// follow makes a watch of a method that streams. It lasts no longer than the context.
 func follow[Request proto.Message, Answer any](
-	who context.Context,
+	ctx context.Context,
 	method func(context.Context, Request, ...grpc.CallOption) (grpc.ServerStreamingClient[Answer], error),
 	request Request,
 ) *watch[Answer] {
@@ -145,12 +130,13 @@ func follow[Request proto.Message, Answer any](
 		message.Set(resumeToken, protoreflect.ValueOfString(token))
 		return method(ctx, request)
 	}
-	return &watch[Answer]{open: open, who: who, cut: func() {}}
+	return &watch[Answer]{open: open, ctx: ctx, cut: func() {}}
 }
 
-// next waits for the next answer.
+// next waits for the next answer. It returns io.EOF when the server says that there will be none, as
+// WatchAllocation does when the ride is over.
 func (w *watch[Answer]) next() (*Answer, error) {
-	for failures := 0; ; {
+	for failures := 1; ; failures++ {
 		answer, err := w.receive()
 		if err == nil {
 			w.token = any(answer).(interface{ GetResumeToken() string }).GetResumeToken()
@@ -158,16 +144,15 @@ func (w *watch[Answer]) next() (*Answer, error) {
 		}
 		w.cut()
 		w.stream = nil
-		// That nothing has happened for a while is no failure.
-		if status.Code(err) == codes.DeadlineExceeded {
-			continue
+		// That nothing has happened for a while is no failure. That it could not begin is one.
+		if time.Since(w.opened) > streamDeadline/2 {
+			failures = 1
 		}
-		failures++
 		// Canceled: by cut, or by a proxy on the way.
-		if failures == tries || !mayBeRepeated(err) && status.Code(err) != codes.Canceled {
+		again := mayBeRepeated(err) || status.Code(err) == codes.Canceled
+		if failures == tries || !again || !wait(w.ctx, err, failures) {
 			return nil, err
 		}
-		wait(err, failures)
 	}
 }
 
@@ -175,7 +160,8 @@ func (w *watch[Answer]) next() (*Answer, error) {
 func (w *watch[Answer]) receive() (*Answer, error) {
 	if w.stream == nil {
 		var limited context.Context
-		limited, w.cut = context.WithTimeout(w.who, streamDeadline)
+		limited, w.cut = context.WithTimeout(w.ctx, streamDeadline)
+		w.opened = time.Now()
 		stream, err := w.open(limited, w.token)
 		if err != nil {
 			return nil, err

@@ -3,12 +3,13 @@
 //	examples/go/run.sh [URL]      # else $TAXI_URL, else http://127.0.0.1:8088
 //
 // Read it from top to bottom. What every client of taxi needs, whatever it is for, is in client.go: a
-// token, a deadline for each call, trying again, reading errors, and streams that survive a broken
-// connection. What the ride does not expect ends it with an error.
+// deadline for each call, trying again, reading errors, and streams that survive a broken connection. How
+// it gets its tokens is in identity.go. What the ride does not expect ends it with an error.
 package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log"
 	"math/rand/v2"
@@ -30,36 +31,32 @@ import (
 func main() {
 	log.SetFlags(0)
 	base := cmp.Or(append(os.Args[1:], os.Getenv("TAXI_URL"), "http://127.0.0.1:8088")...)
-	if err := ride(strings.TrimRight(base, "/")); err != nil {
+	if err := ride(context.Background(), strings.TrimRight(base, "/")); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func ride(base string) error {
-	gateway, err := connect(base)
-	if err != nil {
-		return err
-	}
-	defer gateway.Close()
-	allocations := allocationv1.NewAllocationServiceClient(gateway)
-	drivings := drivingv1.NewDrivingServiceClient(gateway)
-	dashboard := dashboardv1.NewDashboardServiceClient(gateway)
-	messages := messagev1.NewMessageServiceClient(gateway)
-
+func ride(ctx context.Context, base string) error {
 	// Other people each time: a rider has one open ride at most, and data may be kept.
 	people := fmt.Sprintf("%d-%d", os.Getpid(), rand.N(100_000))
 	customer := "customers/rider-" + people
-	rider, err := identity(base, "customer", "rider-"+people)
+	rider, err := connect(base, "customer", "rider-"+people)
 	if err != nil {
 		return err
 	}
-	driver, err := identity(base, "driver", "driver-"+people)
+	defer rider.Close()
+	driver, err := connect(base, "driver", "driver-"+people)
 	if err != nil {
 		return err
 	}
+	defer driver.Close()
+	allocations := allocationv1.NewAllocationServiceClient(rider)
+	dashboard := dashboardv1.NewDashboardServiceClient(rider)
+	messages := messagev1.NewMessageServiceClient(rider)
+	drivings := drivingv1.NewDrivingServiceClient(driver)
 
 	fmt.Println("# A request that is not valid. The reason is for programs, the description for people.")
-	_, err = allocations.RequestAllocation(rider, &allocationv1.RequestAllocationRequest{
+	_, err = allocations.RequestAllocation(ctx, &allocationv1.RequestAllocationRequest{
 		Allocation: &allocationv1.Allocation{Destination: &typev1.Place{Address: ""}},
 		RequestId:  uuid.NewString(),
 	})
@@ -79,19 +76,19 @@ func ride(base string) error {
 	}
 	var asked *allocationv1.Allocation
 	for range 2 {
-		if asked, err = allocations.RequestAllocation(rider, wish); err != nil {
+		if asked, err = allocations.RequestAllocation(ctx, wish); err != nil {
 			return err
 		}
 		fmt.Println(" ", asked.Name, asked.State)
 	}
 
 	fmt.Println("\n# The rider watches the ride. A driver watches all that are open, and accepts this one.")
-	rides := follow(rider, dashboard.WatchDrivingInfos, &dashboardv1.WatchDrivingInfosRequest{})
+	rides := follow(ctx, dashboard.WatchDrivingInfos, &dashboardv1.WatchDrivingInfosRequest{})
 	seen, err := until(rides, nil, "AllocationRequested", "DrivingOpened")
 	if err != nil {
 		return err
 	}
-	offers := follow(driver, drivings.WatchOpenDrivings, &drivingv1.WatchOpenDrivingsRequest{})
+	offers := follow(ctx, drivings.WatchOpenDrivings, &drivingv1.WatchOpenDrivingsRequest{})
 	offer := &drivingv1.Driving{}
 	for offer.Allocation != asked.Name {
 		news, err := offers.next()
@@ -101,7 +98,7 @@ func ride(base string) error {
 		offer = news.Driving
 	}
 	offers.cut()
-	accepted, err := drivings.AcceptDriving(driver, &drivingv1.AcceptDrivingRequest{
+	accepted, err := drivings.AcceptDriving(ctx, &drivingv1.AcceptDrivingRequest{
 		Name: offer.Name, RequestId: uuid.NewString(),
 	})
 	if err != nil {
@@ -114,14 +111,14 @@ func ride(base string) error {
 
 	fmt.Println("\n# The rider's connection breaks. The driver starts and finishes meanwhile.")
 	rides.cut()
-	started, err := drivings.StartDriving(driver, &drivingv1.StartDrivingRequest{
+	started, err := drivings.StartDriving(ctx, &drivingv1.StartDrivingRequest{
 		Name: offer.Name, RequestId: uuid.NewString(),
 	})
 	if err != nil {
 		return err
 	}
 	fmt.Println(" ", started.Name, started.State)
-	finished, err := drivings.FinishDriving(driver, &drivingv1.FinishDrivingRequest{
+	finished, err := drivings.FinishDriving(ctx, &drivingv1.FinishDrivingRequest{
 		Name: offer.Name, RequestId: uuid.NewString(),
 	})
 	if err != nil {
@@ -137,18 +134,21 @@ func ride(base string) error {
 	rides.cut()
 
 	fmt.Println("\n# What the rider was told, by pages of two.")
-	inbox := follow(rider, messages.WatchMessages, &messagev1.WatchMessagesRequest{Parent: customer})
-	for range 5 {
-		if _, err := inbox.next(); err != nil {
+	inbox := follow(ctx, messages.WatchMessages, &messagev1.WatchMessagesRequest{Parent: customer})
+	arrived := map[string]bool{}
+	for len(arrived) < 5 {
+		news, err := inbox.next()
+		if err != nil {
 			return err
 		}
+		arrived[news.Message.Name] = true
 	}
 	inbox.cut()
 	var told []*messagev1.Message
 	var sizes []string
 	query := &messagev1.ListMessagesRequest{Parent: customer, PageSize: 2}
 	for {
-		page, err := messages.ListMessages(rider, query)
+		page, err := messages.ListMessages(ctx, query)
 		if err != nil {
 			return err
 		}

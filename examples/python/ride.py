@@ -41,15 +41,20 @@ class Caller:
     """Somebody with a token, and how they call."""
 
     def __init__(self, url: str, channel: grpc.Channel, role: str, subject: str) -> None:
-        self.subject = subject
-        self.metadata = [
-            ("authorization", f"Bearer {get_token(url, role, subject)}"),
-            ("accept-language", "en"),
-        ]
+        self.url, self.role, self.subject = url, role, subject
+        self.token, self.renewal = "", time.monotonic()
         self.allocations = allocation_grpc.AllocationServiceStub(channel)
         self.drivings = driving_grpc.DrivingServiceStub(channel)
         self.dashboard = dashboard_grpc.DashboardServiceStub(channel)
         self.messages = message_grpc.MessageServiceStub(channel)
+
+    @property
+    def metadata(self) -> list[tuple[str, str]]:
+        """What goes along with each attempt. A token is renewed when 90 % of its time are over."""
+        if time.monotonic() >= self.renewal:
+            self.token, expires_in = get_token(self.url, self.role, self.subject)
+            self.renewal = time.monotonic() + 0.9 * expires_in
+        return [("authorization", f"Bearer {self.token}"), ("accept-language", "en")]
 
     def call(self, method, request):
         """Calls, and calls again when that makes sense.
@@ -76,10 +81,10 @@ class Caller:
 
 
 class Watch(Iterator):
-    """A stream that carries on where it was when it breaks.
+    """A stream that carries on where it was when it breaks. It ends when the server ends it.
 
-    Every answer brings a `resume_token`. A request with the last one of them gets what has come
-    since: nothing is missing and nothing comes twice.
+    Every answer brings a `resume_token`. A request with the last one of them goes on behind it.
+    Changes may be joined, and WatchOpenDrivings sends its whole list anew: forget the old one.
     """
 
     def __init__(self, caller: Caller, method, request) -> None:
@@ -89,6 +94,7 @@ class Watch(Iterator):
 
     def open(self) -> None:
         metadata = self.caller.metadata
+        self.opened, self.answered = time.monotonic(), False
         self.stream = self.method(self.request, timeout=STREAM_DEADLINE, metadata=metadata)
 
     def __next__(self):
@@ -98,14 +104,15 @@ class Watch(Iterator):
             except grpc.RpcError as error:
                 self.carry_on(error)
                 continue
-            self.failures = 0
+            self.failures, self.answered = 0, True
             self.request.resume_token = answer.resume_token
             return answer
 
     def carry_on(self, error: grpc.RpcError) -> None:
         """Opens it again, unless that makes no sense."""
-        # That nothing has happened for a while is no failure.
-        if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
+        # That nothing has happened for a while is no failure. That it could not begin in time is.
+        began = self.answered or time.monotonic() - self.opened >= STREAM_DEADLINE
+        if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED or not began:
             self.failures += 1
             # CANCELLED: by `cut`, or by a proxy on the way.
             repeat = may_be_repeated(error) or error.code() == grpc.StatusCode.CANCELLED
@@ -119,10 +126,10 @@ class Watch(Iterator):
         self.stream.cancel()
 
 
-def get_token(url: str, role: str, subject: str) -> str:
-    """A token of the development issuer. A real identity provider has its own ways.
+def get_token(url: str, role: str, subject: str) -> tuple[str, float]:
+    """A token of the development issuer, and for how many seconds it is good.
 
-    Tokens expire (`expires_in` seconds). A client that lives longer gets a new one in time.
+    A real identity provider has its own ways.
     """
     form = {
         "grant_type": "client_credentials",
@@ -132,7 +139,8 @@ def get_token(url: str, role: str, subject: str) -> str:
     }
     body = urllib.parse.urlencode(form).encode()
     with urllib.request.urlopen(f"{url}/oauth2/token", body, timeout=DEADLINE) as answer:
-        return json.load(answer)["access_token"]
+        granted = json.load(answer)
+    return granted["access_token"], granted["expires_in"]
 
 
 def detail(error: grpc.RpcError, kind):

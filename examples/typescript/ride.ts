@@ -18,9 +18,9 @@ import {
   Code,
   ConnectError,
   createClient,
-  type Transport,
+  type Interceptor,
 } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -53,27 +53,34 @@ class Caller {
   readonly dashboard: Client<typeof DashboardService>;
   readonly messages: Client<typeof MessageService>;
 
-  private constructor(
-    transport: Transport,
+  private token = "";
+  private renewal = 0;
+
+  constructor(
+    private readonly url: string,
+    sessionManager: Http2SessionManager,
+    private readonly role: string,
     readonly subject: string,
-    readonly headers: Record<string, string>,
   ) {
+    const interceptors = [this.identify];
+    const transport = createGrpcTransport({ baseUrl: url, sessionManager, interceptors });
     this.allocations = createClient(AllocationService, transport);
     this.drivings = createClient(DrivingService, transport);
     this.dashboard = createClient(DashboardService, transport);
     this.messages = createClient(MessageService, transport);
   }
 
-  static async of(
-    url: string,
-    transport: Transport,
-    role: string,
-    subject: string,
-  ): Promise<Caller> {
-    const token = await getToken(url, role, subject);
-    const headers = { authorization: `Bearer ${token}`, "accept-language": "en" };
-    return new Caller(transport, subject, headers);
-  }
+  /** Says who it is, in each attempt. A token is renewed when 90 % of its time are over. */
+  private readonly identify: Interceptor = (next) => async (request) => {
+    if (performance.now() >= this.renewal) {
+      const { access_token, expires_in } = await getToken(this.url, this.role, this.subject);
+      this.token = access_token;
+      this.renewal = performance.now() + 0.9 * expires_in * 1000;
+    }
+    request.header.set("authorization", `Bearer ${this.token}`);
+    request.header.set("accept-language", "en");
+    return next(request);
+  };
 
   /**
    * Calls, and calls again when that makes sense.
@@ -84,7 +91,7 @@ class Caller {
   async call<I, O>(method: Unary<I, O>, request: I): Promise<O> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await method(request, { headers: this.headers, timeoutMs: DEADLINE });
+        return await method(request, { timeoutMs: DEADLINE });
       } catch (reason) {
         const error = ConnectError.from(reason);
         if (attempt === ATTEMPTS || !mayBeRepeated(error)) throw error;
@@ -108,19 +115,22 @@ class Caller {
 }
 
 /**
- * A stream that carries on where it was when it breaks.
+ * A stream that carries on where it was when it breaks. It ends when the server ends it.
  *
- * Every answer brings a `resumeToken`. A request with the last one of them gets what has come since:
- * nothing is missing and nothing comes twice.
+ * Every answer brings a `resumeToken`. A request with the last one of them goes on behind it. Changes
+ * may be joined, and WatchOpenDrivings sends its whole list anew: forget the old one.
  */
-class Watch<I extends { resumeToken?: string }, O extends { resumeToken: string }> {
+class Watch<I extends { resumeToken?: string }, O extends { resumeToken: string }>
+  implements AsyncIterable<O>, AsyncIterator<O>
+{
   private resumeToken = "";
   private failures = 0;
+  private opened = 0;
+  private answered = false;
   private controller!: AbortController;
   private stream!: AsyncIterator<O>;
 
   constructor(
-    private readonly caller: Caller,
     private readonly method: Streaming<I, O>,
     private readonly request: I,
   ) {
@@ -130,20 +140,26 @@ class Watch<I extends { resumeToken?: string }, O extends { resumeToken: string 
   private open(): void {
     this.controller = new AbortController();
     const request = { ...this.request, resumeToken: this.resumeToken };
-    const { headers } = this.caller;
-    const options = { headers, timeoutMs: STREAM_DEADLINE, signal: this.controller.signal };
+    const options = { timeoutMs: STREAM_DEADLINE, signal: this.controller.signal };
+    this.opened = performance.now();
+    this.answered = false;
     this.stream = this.method(request, options)[Symbol.asyncIterator]();
   }
 
-  /** The next answer. */
-  async next(): Promise<O> {
+  /** A loop that is left does not end it: the next one goes on. */
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async next(): Promise<IteratorResult<O>> {
     for (;;) {
       try {
-        const { done, value } = await this.stream.next();
-        if (done) throw new Error("the stream has ended");
+        const answer = await this.stream.next();
+        if (answer.done) return answer;
         this.failures = 0;
-        this.resumeToken = value.resumeToken;
-        return value;
+        this.answered = true;
+        this.resumeToken = answer.value.resumeToken;
+        return answer;
       } catch (reason) {
         await this.carryOn(ConnectError.from(reason));
       }
@@ -152,8 +168,9 @@ class Watch<I extends { resumeToken?: string }, O extends { resumeToken: string 
 
   /** Opens it again, unless that makes no sense. */
   private async carryOn(error: ConnectError): Promise<void> {
-    // That nothing has happened for a while is no failure.
-    if (error.code !== Code.DeadlineExceeded) {
+    // That nothing has happened for a while is no failure. That it could not begin in time is.
+    const began = this.answered || performance.now() - this.opened >= STREAM_DEADLINE;
+    if (error.code !== Code.DeadlineExceeded || !began) {
       this.failures++;
       // Canceled: by `cut`, or by a proxy on the way.
       const repeat = mayBeRepeated(error) || error.code === Code.Canceled;
@@ -175,12 +192,11 @@ class Watch<I extends { resumeToken?: string }, O extends { resumeToken: string 
   }
 }
 
-/**
- * A token of the development issuer. A real identity provider has its own ways.
- *
- * Tokens expire (`expires_in` seconds). A client that lives longer gets a new one in time.
- */
-async function getToken(url: string, role: string, subject: string): Promise<string> {
+/** A token, and for how many seconds it is good. */
+type Granted = { access_token: string; expires_in: number };
+
+/** A token of the development issuer. A real identity provider has its own ways. */
+async function getToken(url: string, role: string, subject: string): Promise<Granted> {
   const answer = await fetch(`${url}/oauth2/token`, {
     method: "POST",
     body: new URLSearchParams({
@@ -192,18 +208,18 @@ async function getToken(url: string, role: string, subject: string): Promise<str
     signal: AbortSignal.timeout(DEADLINE),
   });
   if (!answer.ok) throw new Error(`no token: ${answer.status} ${await answer.text()}`);
-  const { access_token } = (await answer.json()) as { access_token: string };
-  return access_token;
+  return (await answer.json()) as Granted;
 }
 
 /**
  * Whether the same request may do better later.
  *
  * The server says so by `RetryInfo`. The two codes are also what our own side says when there was no
- * connection, or no answer in time.
+ * connection, or no answer in time. When a connection breaks it says `Aborted`, without a reason.
  */
 function mayBeRepeated(error: ConnectError): boolean {
   const codes = [Code.Unavailable, Code.DeadlineExceeded];
+  if (error.findDetails(ErrorInfoSchema).length === 0) codes.push(Code.Aborted);
   return error.findDetails(RetryInfoSchema).length > 0 || codes.includes(error.code);
 }
 
@@ -212,8 +228,13 @@ async function wait(error: ConnectError, attempt: number): Promise<void> {
   const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
   const asked = delay === undefined ? 0 : durationMs(delay);
   const pause = Math.max(asked, 100 * 2 ** attempt) * (1 + Math.random() / 2);
-  console.error(`${Code[error.code]}: again in ${(pause / 1000).toFixed(1)} s`);
+  console.error(`${codeName(error)}: again in ${(pause / 1000).toFixed(1)} s`);
   await sleep(pause);
+}
+
+/** The code of an error as it is called in all languages: INVALID_ARGUMENT. */
+function codeName(error: ConnectError): string {
+  return (Code[error.code] ?? "").replace(/\B[A-Z]/g, "_$&").toUpperCase();
 }
 
 /** An enum value as the protos call it. */
@@ -222,25 +243,27 @@ function nameOf(schema: DescEnum, value: number): string {
 }
 
 /** What shows the rides of somebody. */
-type Rides = Pick<Watch<object, WatchDrivingInfosResponse>, "next">;
+type Rides = AsyncIterable<WatchDrivingInfosResponse>;
 
 /** Reads changes of a ride until all these events have happened, and shows what is new. */
 async function until(rides: Rides, seen: string[], ...wanted: string[]): Promise<void> {
   const known = seen.length;
-  while (!wanted.every((event) => seen.includes(event))) {
-    const change = await rides.next();
-    const timeline = change.drivingInfo?.timeline.map((entry) => entry.event) ?? [];
+  for await (const { drivingInfo } of rides) {
+    const timeline = drivingInfo?.timeline.map((entry) => entry.event) ?? [];
     if (timeline.length <= seen.length) throw new Error(`told before: ${timeline}`);
     seen.splice(0, Infinity, ...timeline);
+    if (wanted.every((event) => seen.includes(event))) break;
   }
   console.log(`  the rider sees ${seen.slice(known).join(", ")}`);
 }
 
-async function ride(url: string, transport: Transport): Promise<void> {
+async function ride(url: string): Promise<void> {
+  // One connection carries all calls to all services: HTTP/2, with TLS if it is https://.
+  const connection = new Http2SessionManager(url);
   // Other people each time: a rider has one open ride at most, and data may be kept.
   const people = `${process.pid}-${randomInt(100_000)}`;
-  const rider = await Caller.of(url, transport, "customer", `rider-${people}`);
-  const driver = await Caller.of(url, transport, "driver", `driver-${people}`);
+  const rider = new Caller(url, connection, "customer", `rider-${people}`);
+  const driver = new Caller(url, connection, "driver", `driver-${people}`);
 
   console.log(
     "# A request that is not valid. The reason is for programs, the description for people.",
@@ -253,7 +276,7 @@ async function ride(url: string, transport: Transport): Promise<void> {
     (reason) => ConnectError.from(reason),
   );
   if (refusal.code !== Code.InvalidArgument) throw refusal;
-  console.log(`  ${Code[refusal.code]} ${refusal.findDetails(ErrorInfoSchema)[0]?.reason}`);
+  console.log(`  ${codeName(refusal)} ${refusal.findDetails(ErrorInfoSchema)[0]?.reason}`);
   for (const { field, description } of refusal.findDetails(BadRequestSchema)[0]?.fieldViolations ??
     []) {
     console.log(`  ${field}: ${description}`);
@@ -272,14 +295,17 @@ async function ride(url: string, transport: Transport): Promise<void> {
   console.log(
     "\n# The rider watches the ride. A driver watches all that are open, and accepts this one.",
   );
-  const rides = new Watch(rider, rider.dashboard.watchDrivingInfos, {});
+  const rides = new Watch(rider.dashboard.watchDrivingInfos, {});
   const seen: string[] = [];
   await until(rides, seen, "AllocationRequested", "DrivingOpened");
-  const offers = new Watch(driver, driver.drivings.watchOpenDrivings, {});
-  let offer = (await offers.next()).driving;
-  while (offer?.allocation !== asked.name) offer = (await offers.next()).driving;
+  const offers = new Watch(driver.drivings.watchOpenDrivings, {});
+  let name = "";
+  for await (const { driving } of offers) {
+    if (driving?.allocation !== asked.name) continue;
+    name = driving.name;
+    break;
+  }
   await offers.end();
-  const { name } = offer;
   const accept = { name, requestId: randomUUID() };
   const accepted = await driver.call(driver.drivings.acceptDriving, accept);
   console.log(`  ${accepted.name} ${nameOf(Driving_StateSchema, accepted.state)}`);
@@ -302,8 +328,10 @@ async function ride(url: string, transport: Transport): Promise<void> {
   console.log("\n# What the rider was told, by pages of two.");
   const parent = `customers/${rider.subject}`;
   const told = new Set<string>();
-  const inbox = new Watch(rider, rider.messages.watchMessages, { parent });
-  while (told.size < 5) told.add((await inbox.next()).message?.name ?? "");
+  const inbox = new Watch(rider.messages.watchMessages, { parent });
+  for await (const { message } of inbox) {
+    if (told.add(message?.name ?? "").size === 5) break;
+  }
   await inbox.end();
   const messages = [];
   const sizes = [];
@@ -319,5 +347,4 @@ async function ride(url: string, transport: Transport): Promise<void> {
 
 const given = process.argv[2] ?? process.env["TAXI_URL"] ?? "http://127.0.0.1:8088";
 const url = given.replace(/\/$/, "");
-// One connection carries all calls to all services: HTTP/2, with TLS if it is https://.
-await ride(url, createGrpcTransport({ baseUrl: url }));
+await ride(url);

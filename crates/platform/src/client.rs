@@ -41,7 +41,7 @@ mod answer;
 mod around;
 mod deadline;
 mod evidence;
-mod member;
+mod members;
 mod observe;
 mod policy;
 mod resent;

@@ -6,6 +6,7 @@ use axum::response::Response;
 use http::{Method, Version};
 use http_body_util::BodyExt as _;
 use platform::status::status;
+use tokio::time::timeout_at;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
@@ -15,7 +16,7 @@ use super::time::Time;
 use super::{Door, own};
 use crate::errors::detailed;
 use crate::headers;
-use crate::upstream::{Bounded, InTrailers};
+use crate::upstream::{Bounded, InTrailers, late};
 
 /// Answers a call.
 pub(super) async fn call(door: &Door, request: Request) -> Response {
@@ -59,9 +60,10 @@ async fn own(door: &Door, request: Request) -> Result<Response, Status> {
     let time = Time::of(request.headers(), door.config.timeout, door.most).map_err(status)?;
     let slot = door.limits.stranger(Client::of(&request).address).map_err(status)?;
     let terms = time.of_stream(door.draining.clone(), slot);
-    let response = match door.own.clone().oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+    let response = match timeout_at(terms.answer_by, door.own.clone().oneshot(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => return Err(late()),
     };
     let bounded = |body: Body| Bounded::new(body.map_err(broken), terms);
     Ok(response.map(|body| Body::new(InTrailers::new(bounded(body)))))

@@ -3,36 +3,30 @@
 //!
 //! The name is resolved again and again. New addresses are called from then on, those that are gone
 //! are not; while a resolution fails or finds nothing, the last addresses that were known stay.
-//! Of two addresses at random, a call goes to the one that has less to do and can be connected to, and
-//! again to another one when nobody has seen it.
+//! Calls go round the addresses that can be connected to, and again to the next one when nobody has
+//! seen them.
 //!
 //! Several names, separated by commas, are one neighbour too: all addresses behind any of them. It is
 //! called by the first.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::join_all;
-use futures::{FutureExt as _, StreamExt as _};
 use http::{Request, Response, Uri};
 use tokio::net::lookup_host;
-use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::transport::Endpoint;
-use tower::balance::p2c::Balance;
-use tower::buffer::Buffer;
-use tower::discover::Change;
 use tower::util::BoxCloneSyncService;
-use tower::{BoxError, Layer as _, Service, ServiceExt as _};
+use tower::{BoxError, Layer as _, service_fn};
 
-use super::around::{Around, Middleware};
-use super::member::Member;
+use super::around::Around;
+use super::members::{Callable, Members, NOBODY};
 use super::resent::Resent;
 use super::{InvalidEndpoint, endpoints, tuned};
 use crate::status::Chain;
@@ -44,12 +38,6 @@ const PERIOD: Duration = Duration::from_secs(5);
 const PERIOD_WITHOUT: Duration = Duration::from_secs(1);
 /// How long a resolution may take.
 const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(2);
-/// Changes that nobody has looked at: the channel does when it is called.
-const CHANGES: usize = 256;
-/// Calls for which no address has been chosen yet.
-const CALLS: usize = 1024;
-
-const NOBODY: &str = "no address is behind the name";
 
 /// A channel to all addresses behind a name.
 pub type Balanced = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
@@ -100,38 +88,25 @@ pub(super) fn follow(
     resolver: impl Resolve,
     period: Duration,
 ) -> Balanced {
-    let (changes, told) = mpsc::channel(CHANGES);
-    let members = ReceiverStream::new(told).map(Ok::<_, Infallible>);
-    let channel = Buffer::new(Balance::new(members), CALLS);
-    let (tell, known) = watch::channel(Known::NotYet);
-    tokio::spawn(
-        Follower { origin, tls, changes, tell, present: BTreeSet::new() }.run(resolver, period),
-    );
-    let channel = Around(WithAddress(known)).layer(channel);
+    let (members, callable) = Members::new();
+    let follower = Follower { origin, tls, members, present: BTreeSet::new() };
+    tokio::spawn(follower.run(resolver, period));
+    let channel = service_fn(move |request| Callable::send(callable.clone(), request));
     BoxCloneSyncService::new(Around(Resent).layer(channel))
-}
-
-/// What is known of the addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    NotYet,
-    None,
-    Some,
 }
 
 /// Keeps the channel's addresses those behind the name.
 struct Follower {
     origin: Uri,
     tls: Option<ClientTls>,
-    changes: mpsc::Sender<Change<SocketAddr, Member>>,
-    tell: watch::Sender<Known>,
+    members: Members,
     present: BTreeSet<SocketAddr>,
 }
 
 impl Follower {
     /// Goes on for as long as there is a channel.
     async fn run(mut self, resolver: impl Resolve, period: Duration) {
-        let channel = self.changes.clone();
+        let members = self.members.clone();
         let follow = async {
             let mut well = true;
             loop {
@@ -144,46 +119,50 @@ impl Follower {
                 }
                 well = found.is_ok();
                 if let Ok(found) = found {
-                    // Before the channel has them: it takes many only while it is called.
-                    self.tell.send_replace(Known::Some);
-                    self.follow(found).await;
+                    self.follow(found);
                 }
+                self.members.known();
                 let nothing = self.present.is_empty();
-                if nothing {
-                    self.tell.send_replace(Known::None);
-                }
                 tokio::select! {
                     () = sleep(if nothing { period.min(PERIOD_WITHOUT) } else { period }) => {}
-                    () = changed(&mut self.tls) => self.renew().await,
+                    () = changed(&mut self.tls) => self.renew(),
                 }
             }
         };
         tokio::select! {
             () = follow => {}
-            () = channel.closed() => {}
+            () = members.unused() => {}
         }
+        // Their tasks know each other by it.
+        members.clear();
     }
 
     /// First what is new, so that there is always somebody to call.
-    async fn follow(&mut self, found: BTreeSet<SocketAddr>) {
-        for address in found.difference(&self.present) {
-            if let Some(endpoint) = self.endpoint(*address) {
+    fn follow(&mut self, found: BTreeSet<SocketAddr>) {
+        let gone: Vec<SocketAddr> = self.present.difference(&found).copied().collect();
+        for address in found {
+            if !self.present.contains(&address)
+                && let Some(endpoint) = self.endpoint(address)
+            {
                 tracing::debug!(name = %self.origin, %address, "a new address");
-                let member = Member::new(endpoint);
-                self.changes.send(Change::Insert(*address, member)).await.ok();
+                self.members.insert(address, endpoint);
+                self.present.insert(address);
             }
         }
-        for address in self.present.difference(&found) {
+        for address in gone {
             tracing::debug!(name = %self.origin, %address, "an address is gone");
-            self.changes.send(Change::Remove(*address)).await.ok();
+            self.members.remove(address);
+            self.present.remove(&address);
         }
-        self.present = found;
     }
 
     /// Each address once more: its new connection takes the place of the old one.
-    async fn renew(&mut self) {
-        let present = std::mem::take(&mut self.present);
-        self.follow(present).await;
+    fn renew(&self) {
+        for address in &self.present {
+            if let Some(endpoint) = self.endpoint(*address) {
+                self.members.insert(*address, endpoint);
+            }
+        }
     }
 
     fn endpoint(&self, address: SocketAddr) -> Option<Endpoint> {
@@ -212,30 +191,4 @@ fn somebody(found: Vec<SocketAddr>) -> io::Result<BTreeSet<SocketAddr>> {
         return Err(io::Error::new(io::ErrorKind::NotFound, NOBODY));
     }
     Ok(found.into_iter().collect())
-}
-
-/// Waits until the name has been resolved, and refuses while nothing is behind it: the channel would
-/// wait for ever.
-#[derive(Clone)]
-struct WithAddress(watch::Receiver<Known>);
-
-impl<S> Middleware<Request<Body>, S> for WithAddress
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Send,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = BoxError;
-
-    async fn handle(
-        mut self,
-        request: Request<Body>,
-        channel: S,
-    ) -> Result<Response<Body>, BoxError> {
-        match *self.0.wait_for(|known| *known != Known::NotYet).await? {
-            Known::Some => {}
-            Known::NotYet | Known::None => return Err(NOBODY.into()),
-        }
-        channel.oneshot(request).await
-    }
 }

@@ -370,9 +370,10 @@ async fn all_addresses_are_called_and_one_that_dies_is_not_noticed() {
 #[tokio::test]
 async fn of_many_calls_at_once_none_is_lost_to_an_address_where_nobody_is() {
     let gone = House::at("127.0.0.1", |_| Answer::Served);
-    let lives = House::at("127.0.0.2", |_| Answer::Served);
-    let stack = Book::of([&gone, &lives]).stack(CallPolicy::once(LONG)).await;
+    let lives = House::until(LONG, "127.0.0.2", |_| Answer::Served);
+    let book = Book::of([&gone, &lives]);
     drop(gone);
+    let stack = book.stack(CallPolicy::once(LONG)).await;
     let guests = (0..32).map(async |_| {
         for _ in 0..100 {
             assert_eq!(ask(&stack).await.expect("an answer"), "served");

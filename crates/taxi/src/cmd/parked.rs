@@ -30,10 +30,11 @@ use crate::time::{age, rfc3339};
 
 const EXAMPLE: &str = "\
 Examples:
-  taxi parked ls             what waits, and why
-  taxi parked show EVENT     all that is known of one of them
-  taxi parked retry --all    after the cause is mended: try again, and what is behind follows
-  taxi parked drop EVENT     give it up: what is behind follows without it";
+  taxi parked ls                what waits, and why
+  taxi parked show EVENT        all that is known of one of them
+  taxi parked retry --all       after the cause is mended: try again, and what is behind follows
+  taxi parked drop EVENT        what would be lost; nothing is dropped
+  taxi parked drop EVENT --yes  give it up: what is behind follows without it";
 
 /// Look at the events that could not be applied, try them again, or give them up.
 #[derive(Debug, clap::Args)]

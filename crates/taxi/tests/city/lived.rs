@@ -1,7 +1,15 @@
 //! What `taxi demo` says of a city that has lived.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::time::timeout;
+
+/// More than a city lives, on a machine that has much else to do.
+const LIFE: Duration = Duration::from_secs(400);
+/// On such a machine, of how many calls one may be late.
+const LATE_OF: u64 = 100;
 
 /// A city that has lived, and all of whose rides are as they must be.
 pub(crate) struct Lived {
@@ -13,7 +21,8 @@ impl Lived {
     /// Waits until its last ride has ended. The command is `taxi demo --assert -o json`.
     pub(crate) async fn through(mut demo: Command) -> Lived {
         demo.env("TAXI_LOG", "warn,taxi::cmd::demo=debug");
-        let output = demo.output().await.expect("runs");
+        let output = timeout(LIFE, demo.kill_on_drop(true).output()).await.expect("an end");
+        let output = output.expect("runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{:?}: {}\n{said}", demo.as_std(), output.status);
         let report = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -27,10 +36,12 @@ impl Lived {
         let Lived { report, said } = self;
         let mut failed: Vec<_> = said.lines().filter(|it| it.contains("a call failed: ")).collect();
         assert_eq!(report["calls_failed"], failed.len(), "{report:#}\n{said}");
+        let all = failed.len() as u64;
         if machine_is_busy() {
             failed.retain(|it| !it.contains("Timeout expired") && !it.contains("no answer within"));
         }
-        assert!(failed.is_empty(), "{report:#}\n{said}");
+        let is_rare = all * LATE_OF <= report["calls"].as_u64().expect("a number");
+        assert!(failed.is_empty() && is_rare, "{report:#}\n{said}");
     }
 }
 

@@ -40,7 +40,7 @@ const NOT_HERE: [&str; 9] =
 /// It has the blocks of `README.md`: see [`twins`](crate::twins).
 const TWIN: &str = "README.ko.md";
 /// How pages call the program.
-const TAXI: [&str; 2] = ["target/debug/taxi", "cargo run -q -p taxi --"];
+const TAXI: [&str; 3] = ["$PWD/target/debug/taxi", "target/debug/taxi", "cargo run -q -p taxi --"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_does_what_its_page_says() {
@@ -48,6 +48,7 @@ async fn every_command_does_what_its_page_says() {
     let mut pages = all();
     pages.retain(|page| page.blocks.iter().any(is_run) && page.path != Path::new(TWIN));
     pages.retain(|page| page.path.to_string_lossy().contains(&wanted));
+    assert!(!pages.is_empty(), "no page is called {wanted:?}, or none has a command");
     let outcomes = stream::iter(pages).map(checked).buffer_unordered(TOGETHER);
     let faults: Vec<String> = outcomes
         .filter_map(async |outcome| outcome.inspect(|done| println!("{done}")).err())

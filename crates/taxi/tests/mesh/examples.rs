@@ -1,5 +1,6 @@
 //! The scripts in `examples`, run as a person would run them. What a ride prints is what is recorded
-//! beside it, but for ids, which are numbered in the order in which they are first seen.
+//! beside it, but for ids, which are numbered in the order in which they are first seen. Each of them
+//! meets a gateway that refuses much, and is away for a moment.
 //!
 //! The languages that need a toolchain are made ready by `make test`, before a mesh waits for them.
 //! One whose toolchain is missing is skipped, by name.
@@ -10,7 +11,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::{Backing, Mesh, tool};
+use testkit::{Backing, Fault, Mesh, Proxy, tool};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::people::{dev, dev_with};
@@ -33,6 +35,9 @@ const STRICT: &str = "
 [gateway]
 per_principal = { per_second = 2, burst = 2 }
 ";
+/// What an example says that waits, behind the reason; and the reason when nobody was there.
+const AGAIN: &str = ": again in ";
+const NOBODY: [&str; 2] = ["UNAVAILABLE", "no answer"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_rides() {
@@ -85,26 +90,65 @@ async fn by_hand(language: &str) {
     for program in ["curl", "jq", "grpcurl"] {
         let _ = tool(program, "examples");
     }
-    let mesh = dev_with(Backing::Sqlite, PATIENT).await;
-    let printed = run(&mesh, &examples().join(language).join("ride.sh")).await;
-    is_as_recorded(language, &printed);
+    ride(language, &examples().join(language).join("ride.sh")).await;
 }
 
-/// A ride with a generated client, through a gateway that makes it try again.
+/// A ride with a generated client.
 async fn with_a_client(language: &str) {
     let script = examples().join(language).join("run.sh");
     if !prepared(language, &script).await {
         return;
     }
+    ride(language, &script).await;
+}
+
+/// A ride through a gateway that makes everybody try again, and is away for a moment.
+async fn ride(language: &str, script: &Path) {
     let mesh = dev_with(Backing::Sqlite, &format!("{PATIENT}{STRICT}")).await;
-    let printed = run(&mesh, &script).await;
+    let printed = interrupted(&mesh, script).await;
     is_as_recorded(language, &printed);
+    has_refused(&mesh).await;
+}
+
+async fn has_refused(mesh: &Mesh) {
     let metrics = mesh.http().get(format!("{}/metrics", mesh.gateway())).send().await;
     let metrics = metrics.expect("an answer").text().await.expect("text");
     let refused = |line: &&str| line.starts_with("taxi_gateway_refused_total{limit=\"principal\"}");
     let refused = metrics.lines().find(refused).and_then(|line| line.rsplit(' ').next());
     let refused: f64 = refused.and_then(|value| value.parse().ok()).unwrap_or_default();
     assert!(refused > 0.0, "nothing was refused, so nothing was tried again");
+}
+
+/// What a script prints to which nobody is there at all, from when it first waits to ask again until
+/// it has noticed.
+async fn interrupted(mesh: &Mesh, script: &Path) -> String {
+    let gateway = mesh.gateway().trim_start_matches("http://").parse().expect("an address");
+    let mut door = Proxy::start(gateway).expect("a door");
+    let mut command = Command::new(script);
+    command.arg(format!("http://{}", door.address())).env("NO_PROXY", "127.0.0.1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = command.kill_on_drop(true).spawn().expect("a program that starts");
+    let mut errors = BufReader::new(running.stderr.take().expect("a pipe")).lines();
+    let (mut waited, mut noticed, mut said) = (false, false, Vec::new());
+    let ride = async {
+        while let Some(line) = errors.next_line().await.expect("text") {
+            let waits = line.contains(AGAIN);
+            if waits && NOBODY.iter().any(|nobody| line.contains(nobody)) {
+                noticed = true;
+                door.set(Fault::Pass);
+            } else if waits && !waited {
+                waited = true;
+                door.set(Fault::Refuse);
+            }
+            said.push(line);
+        }
+        running.wait_with_output().await.expect("a program that ends")
+    };
+    let output = tokio::time::timeout(PATIENCE, ride).await.expect("a program that ends");
+    let printed = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{script:?}: {printed}\n{said:#?}");
+    assert!(noticed, "it has not noticed: {said:#?}");
+    printed
 }
 
 fn is_as_recorded(language: &str, printed: &str) {
@@ -236,7 +280,7 @@ fn kind(word: &str) -> Option<&'static str> {
         Some("rider") if number && word.contains('-') => Some("rider-"),
         Some(_) if number && word.contains('-') => Some("driver-"),
         _ if kernel::Uuid::try_parse(word).is_ok() && word.contains('-') => Some("id-"),
-        _ if word.len() > 60 => Some("token-"),
+        _ if word.len() > 30 => Some("token-"),
         _ => None,
     }
 }

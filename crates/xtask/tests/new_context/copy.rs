@@ -2,6 +2,7 @@
 //! have made is built once.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -108,10 +109,12 @@ impl Copy {
     pub(crate) fn run_tool(&self, tool: &str, arguments: &str, expected: &str) {
         let program = self.repository.join(".tools/bin").join(tool);
         if !program.is_file() {
-            eprintln!("skipped: {tool} {arguments}: there is no {tool}");
+            // Not `eprintln!`, which a passing test swallows.
+            let skipped = format!("skipped: {tool} {arguments}: there is no {tool}\n");
+            std::io::stderr().write_all(skipped.as_bytes()).expect("a terminal");
             return;
         }
-        let printed = self.run(&format!("{} {arguments}", program.display()));
+        let printed = self.run(&format!("'{}' {arguments}", program.display()));
         assert!(printed.contains(expected), "{tool} {arguments} prints no {expected}");
     }
 }

@@ -109,6 +109,15 @@ impl House {
         host: &str,
         script: impl Fn(usize) -> Answer + Send + Sync + 'static,
     ) -> House {
+        House::until(CONNECTION_AGE, host, script)
+    }
+
+    /// Connections get this old.
+    pub(super) fn until(
+        age: Duration,
+        host: &str,
+        script: impl Fn(usize) -> Answer + Send + Sync + 'static,
+    ) -> House {
         let listener = std::net::TcpListener::bind((host, 0)).expect("a port");
         listener.set_nonblocking(true).expect("not blocking");
         let address = listener.local_addr().expect("an address");
@@ -120,7 +129,7 @@ impl House {
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("a listener");
             Server::builder()
-                .max_connection_age(CONNECTION_AGE)
+                .max_connection_age(age)
                 .add_service(service)
                 .serve_with_incoming(TcpIncoming::from(listener))
                 .await

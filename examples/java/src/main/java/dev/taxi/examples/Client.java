@@ -1,41 +1,35 @@
 package dev.taxi.examples;
 
-import com.google.gson.JsonParser;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Message;
 import com.google.rpc.RetryInfo;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ClientCall;
-import io.grpc.ClientInterceptors;
 import io.grpc.Context;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
-import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.TlsChannelCredentials;
 import io.grpc.protobuf.StatusProto;
-import io.grpc.stub.MetadataUtils;
-import java.io.IOException;
 import java.net.URI;
-import java.net.http.HttpClient;
-import java.net.http.HttpRequest;
-import java.net.http.HttpRequest.BodyPublishers;
-import java.net.http.HttpResponse.BodyHandlers;
 import java.time.Duration;
 import java.util.Iterator;
+import java.util.NoSuchElementException;
 import java.util.Optional;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 import java.util.function.Supplier;
 
 /** What every client of taxi needs, whatever it is for. */
 final class Client {
   /** How long one try of a call may take. Without a deadline it may hang for ever. */
-  private static final Duration DEADLINE = Duration.ofSeconds(10);
+  static final Duration DEADLINE = Duration.ofSeconds(10);
 
   /** A stream has one too, or a connection that died silently would keep it for ever. */
   private static final Duration STREAM_DEADLINE = Duration.ofMinutes(5);
@@ -50,7 +44,7 @@ final class Client {
 
   /**
    * Opens one connection that carries all calls to all services: HTTP/2, without TLS when {@code taxi
-   * dev} serves.
+   * dev} serves. Each call has a deadline.
    */
   static ManagedChannel connect(String url) {
     var address = URI.create(url);
@@ -58,21 +52,9 @@ final class Client {
         address.getScheme().equals("https")
             ? TlsChannelCredentials.create()
             : InsecureChannelCredentials.create();
-    return Grpc.newChannelBuilder(address.getAuthority(), security).build();
-  }
-
-  /** The same connection in the name of somebody: with their token, their language, and deadlines. */
-  static Channel as(Channel gateway, String url, String role, String subject)
-      throws IOException, InterruptedException {
-    var headers = new Metadata();
-    headers.put(header("authorization"), "Bearer " + token(url, role, subject));
-    headers.put(header("accept-language"), "en");
-    return ClientInterceptors.intercept(
-        gateway, MetadataUtils.newAttachHeadersInterceptor(headers), Client::withDeadline);
-  }
-
-  private static Metadata.Key<String> header(String name) {
-    return Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER);
+    return Grpc.newChannelBuilder(address.getAuthority(), security)
+        .intercept(Client::withDeadline)
+        .build();
   }
 
   private static <Q, A> ClientCall<Q, A> withDeadline(
@@ -82,40 +64,18 @@ final class Client {
   }
 
   /**
-   * A token of the development issuer. A real identity provider has its own ways. Tokens expire ({@code
-   * expires_in} seconds): a client that lives longer gets a new one in time.
-   */
-  private static String token(String url, String role, String subject)
-      throws IOException, InterruptedException {
-    var form =
-        "grant_type=client_credentials&client_secret=dev&scope=" + role + "&client_id=" + subject;
-    var request =
-        HttpRequest.newBuilder(URI.create(url + "/oauth2/token"))
-            .header("Content-Type", "application/x-www-form-urlencoded")
-            .timeout(DEADLINE)
-            .POST(BodyPublishers.ofString(form))
-            .build();
-    var answer = HttpClient.newHttpClient().send(request, BodyHandlers.ofString());
-    if (answer.statusCode() != 200) {
-      throw new IOException("no token: " + answer.body());
-    }
-    return JsonParser.parseString(answer.body()).getAsJsonObject().get("access_token").getAsString();
-  }
-
-  /**
    * Calls, and calls again when that makes sense. The request is the same each time, its {@code
    * request_id} included. That is what makes it safe: the server does it once, even when its first
-   * answer was lost.
+   * answer was lost. It ends early when the caller's own {@link Context} does.
    */
   static <A> A call(Supplier<A> method) throws InterruptedException {
     for (var attempt = 1; ; attempt++) {
       try {
         return method.get();
       } catch (StatusRuntimeException error) {
-        if (attempt == TRIES || !mayBeRepeated(error)) {
+        if (attempt == TRIES || !mayBeRepeated(error) || !pause(error, attempt)) {
           throw error;
         }
-        pause(error, attempt);
       }
     }
   }
@@ -131,14 +91,28 @@ final class Client {
         || code == Status.Code.DEADLINE_EXCEEDED;
   }
 
-  /** Waits for as long as the server asks for, longer each time, and not all clients alike. */
-  private static void pause(StatusRuntimeException error, int attempt) throws InterruptedException {
+  /**
+   * Waits for as long as the server asks for, longer each time, and not all clients alike. It says no
+   * when nobody waits with it any more.
+   */
+  private static boolean pause(StatusRuntimeException error, int attempt) throws InterruptedException {
+    var caller = Context.current();
+    if (caller.isCancelled()) {
+      return false;
+    }
     var asked = detail(error, RetryInfo.class).orElseGet(RetryInfo::getDefaultInstance).getRetryDelay();
     var millis = asked.getSeconds() * 1000 + asked.getNanos() / 1_000_000;
     var least = Math.max(millis, FIRST_PAUSE << (attempt - 1));
     var pause = least + ThreadLocalRandom.current().nextLong(least / 2);
     System.err.printf("%s: again in %.1f s%n", error.getStatus().getCode(), pause / 1000.0);
-    Thread.sleep(pause);
+    var gone = new CountDownLatch(1);
+    Context.CancellationListener listener = cancelled -> gone.countDown();
+    caller.addListener(listener, Runnable::run);
+    try {
+      return !gone.await(pause, TimeUnit.MILLISECONDS);
+    } finally {
+      caller.removeListener(listener);
+    }
   }
 
   /** What an error says beside its code: one of the messages of {@code google.rpc}. */
@@ -157,8 +131,9 @@ final class Client {
 
   /**
    * A stream that carries on where it was when it breaks. Every answer brings a {@code resume_token}. A
-   * request with the last one of them gets what has come since: nothing is missing and nothing comes
-   * twice.
+   * request with the last one of them goes on behind it. Changes may be joined, and WatchOpenDrivings
+   * sends its whole list anew: forget the old one. It ends early when the caller's own {@link Context}
+   * does.
    */
   static final class Watch<A> {
     private final Function<String, Iterator<A>> open;
@@ -166,38 +141,50 @@ final class Client {
     private String token = "";
     private Context.CancellableContext context = Context.current().withCancellation();
     private Iterator<A> stream;
+    private long opened;
 
     Watch(Function<String, Iterator<A>> open, Function<A, String> resumeToken) {
       this.open = open;
       this.resumeToken = resumeToken;
     }
 
-    /** Waits for the next answer. */
-    A next() throws InterruptedException {
-      for (var failures = 0; ; ) {
+    /**
+     * Waits for the next answer. It says no when the server says that there will be none, as
+     * WatchAllocation does when the ride is over.
+     */
+    boolean hasNext() throws InterruptedException {
+      for (var failures = 1; ; failures++) {
         try {
           if (stream == null) {
+            opened = System.nanoTime();
             context = Context.current().withCancellation();
             context.run(() -> stream = open.apply(token));
           }
-          var answer = stream.next();
-          token = resumeToken.apply(answer);
-          return answer;
+          return stream.hasNext();
         } catch (StatusRuntimeException error) {
           cut();
           stream = null;
-          var code = error.getStatus().getCode();
-          // That nothing has happened for a while is no failure.
-          if (code != Status.Code.DEADLINE_EXCEEDED) {
-            failures++;
-            // CANCELLED: by `cut`, or by a proxy on the way.
-            if (failures == TRIES || !mayBeRepeated(error) && code != Status.Code.CANCELLED) {
-              throw error;
-            }
-            pause(error, failures);
+          // That nothing has happened for a while is no failure. That it could not begin is one.
+          if (System.nanoTime() - opened > STREAM_DEADLINE.toNanos() / 2) {
+            failures = 1;
+          }
+          // CANCELLED: by `cut`, or by a proxy on the way.
+          var again = mayBeRepeated(error) || error.getStatus().getCode() == Status.Code.CANCELLED;
+          if (failures == TRIES || !again || !pause(error, failures)) {
+            throw error;
           }
         }
       }
+    }
+
+    /** Waits for the next answer, which there has to be. */
+    A next() throws InterruptedException {
+      if (!hasNext()) {
+        throw new NoSuchElementException("the stream has ended");
+      }
+      var answer = stream.next();
+      token = resumeToken.apply(answer);
+      return answer;
     }
 
     /** Breaks it, as a tunnel does; it also ends it, when nobody asks for more. */

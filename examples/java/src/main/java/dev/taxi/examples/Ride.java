@@ -29,6 +29,7 @@ import io.grpc.Channel;
 import io.grpc.StatusRuntimeException;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.HashSet;
 import java.util.List;
 import java.util.UUID;
 import java.util.concurrent.ThreadLocalRandom;
@@ -39,8 +40,9 @@ import java.util.concurrent.ThreadLocalRandom;
  * <pre>{@code examples/java/run.sh [URL]      # else $TAXI_URL, else http://127.0.0.1:8088}</pre>
  *
  * <p>Read it from top to bottom. What every client of taxi needs, whatever it is for, is in {@link
- * Client}: a token, a deadline for each call, trying again, reading errors, and streams that survive a
- * broken connection. What the ride does not expect ends it with an error.
+ * Client}: a deadline for each call, trying again, reading errors, and streams that survive a broken
+ * connection. How it gets its tokens is in {@link Identity}. What the ride does not expect ends it with
+ * an error.
  */
 public final class Ride {
   public static void main(String[] arguments) throws Exception {
@@ -53,19 +55,20 @@ public final class Ride {
     try {
       // Other people each time: a rider has one open ride at most, and data may be kept.
       var people = ProcessHandle.current().pid() + "-" + ThreadLocalRandom.current().nextInt(100_000);
-      var rider = Client.as(gateway, url, "customer", "rider-" + people);
-      var driver = Client.as(gateway, url, "driver", "driver-" + people);
-      ride(rider, driver, "customers/rider-" + people);
+      var rider = new Identity(url, "customer", "rider-" + people);
+      var driver = new Identity(url, "driver", "driver-" + people);
+      ride(gateway, rider, driver, "customers/rider-" + people);
     } finally {
       gateway.shutdownNow();
     }
   }
 
-  private static void ride(Channel rider, Channel driver, String customer) throws InterruptedException {
-    var allocations = AllocationServiceGrpc.newBlockingStub(rider);
-    var dashboard = DashboardServiceGrpc.newBlockingStub(rider);
-    var messages = MessageServiceGrpc.newBlockingStub(rider);
-    var drivings = DrivingServiceGrpc.newBlockingStub(driver);
+  private static void ride(Channel gateway, Identity rider, Identity driver, String customer)
+      throws InterruptedException {
+    var allocations = AllocationServiceGrpc.newBlockingStub(gateway).withCallCredentials(rider);
+    var dashboard = DashboardServiceGrpc.newBlockingStub(gateway).withCallCredentials(rider);
+    var messages = MessageServiceGrpc.newBlockingStub(gateway).withCallCredentials(rider);
+    var drivings = DrivingServiceGrpc.newBlockingStub(gateway).withCallCredentials(driver);
 
     System.out.println(
         "# A request that is not valid. The reason is for programs, the description for people.");
@@ -138,8 +141,9 @@ public final class Ride {
                 messages.watchMessages(
                     WatchMessagesRequest.newBuilder().setParent(customer).setResumeToken(token).build()),
             WatchMessagesResponse::getResumeToken);
-    for (var count = 0; count < 5; count++) {
-      inbox.next();
+    var arrived = new HashSet<String>();
+    while (arrived.size() < 5) {
+      arrived.add(inbox.next().getMessage().getName());
     }
     inbox.cut();
     var told = new ArrayList<Message>();
