@@ -84,7 +84,15 @@ impl Double {
         self.mesh.migrate().await;
         for at in 0..self.size() {
             self.restart(at).await;
+            self.is_of(at, release);
         }
+    }
+
+    /// Whether a process is of this release, as the system sees it.
+    fn is_of(&self, at: usize, release: &Path) {
+        let pid = self.mesh.pid(&self.processes[at].process);
+        let program = std::fs::read_link(format!("/proc/{pid}/exe")).expect("it runs");
+        assert_eq!(program, release.canonicalize().expect("a program"));
     }
 
     /// Stops one process as a deployment does, and starts it again.
