@@ -9,5 +9,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/../../tools/clients.sh" --need go
 go -C "$here" build -buildvcs=false -o target/ride .
 if [ "${1:-}" = --prepare ]; then exit; fi
+"$here/../../tools/answers.sh" "$@"
 
 exec "$here/target/ride" "$@"

@@ -16,5 +16,6 @@ if [ "$(cat "$here/target/made" 2> /dev/null)" != "$made" ]; then
     printf '%s' "$made" > "$here/target/made"
 fi
 if [ "${1:-}" = --prepare ]; then exit; fi
+"$here/../../tools/answers.sh" "$@"
 
 exec java -cp "$here/target/classes:$here/target/dependency/*" dev.taxi.examples.Ride "$@"

@@ -16,6 +16,7 @@ if [ "$(cat "$here/.venv/made" 2> /dev/null)" != "$made" ]; then
     printf '%s' "$made" > "$here/.venv/made"
 fi
 if [ "${1:-}" = --prepare ]; then exit; fi
+"$here/../../tools/answers.sh" "$@"
 
 # This machine is no business of a proxy.
 export no_proxy=127.0.0.1,localhost${no_proxy:+,$no_proxy}

@@ -17,6 +17,7 @@ if [ ! "$here/dist/ride.js" -nt "$here/ride.ts" ] || [ "$here/node_modules/made"
     npm --prefix "$here" run --silent build
 fi
 if [ "${1:-}" = --prepare ]; then exit; fi
+"$here/../../tools/answers.sh" "$@"
 
 # This machine is no business of a proxy.
 export no_proxy=127.0.0.1,localhost${no_proxy:+,$no_proxy}
